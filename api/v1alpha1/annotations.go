@@ -1,0 +1,22 @@
+package v1alpha1
+
+// Annotations on Services that Ballast reads.
+const (
+	// AnnotationAddressPool names the IPAddressPool to take addresses from.
+	AnnotationAddressPool = "ballast.dev/address-pool"
+	// AnnotationLoadBalancerIPs is a comma list of the addresses wanted, at most one a family.
+	AnnotationLoadBalancerIPs = "ballast.dev/loadBalancerIPs"
+	// AnnotationAdopt, set to "true", gives Ballast a Service whose ingress another
+	// implementation wrote.
+	AnnotationAdopt = "ballast.dev/adopt"
+)
+
+// Annotations on Services that Ballast writes.
+const (
+	// AnnotationPool names the pool that the addresses are from. It is for people:
+	// Ballast never reads it.
+	AnnotationPool = "ballast.dev/ip-allocated-from-pool"
+)
+
+// PeerEstablished is the state of a BGP session that is up (RFC 4271 section 8.2.2).
+const PeerEstablished = "Established"

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientevents "k8s.io/client-go/tools/events"
+
+	"github.com/ballast-lb/ballast/internal/ipam"
+)
+
+// events says on objects what happened to them: once a transition.
+type events struct {
+	recorder clientevents.EventRecorder
+}
+
+// maxNote is how long an event's note may be, in bytes.
+const maxNote = 1000
+
+func (e events) say(o runtime.Object, kind, reason, action, format string, args ...any) {
+	note := fmt.Sprintf(format, args...)
+	if len(note) > maxNote {
+		note = note[:maxNote] + "..."
+	}
+	e.recorder.Eventf(o, nil, kind, reason, action, "%s", note)
+}
+
+// allocated tells of a decision that was written, if it changes anything for the Service.
+func (e events) allocated(s *corev1.Service, before *metav1.Condition, d ipam.Decision) {
+	switch {
+	case d.Reason != "" && (before == nil || before.Reason != string(d.Reason) || before.Message != d.Message):
+		e.say(s, corev1.EventTypeWarning, string(d.Reason), "Allocate", "%s", d.Message)
+	case d.Reason == "" && !sameAddresses(s, d):
+		e.say(s, corev1.EventTypeNormal, "Allocated", "Allocate", "Assigned %v from IPAddressPool %s.", d.Addresses, d.Pool)
+	}
+}
+
+func sameAddresses(s *corev1.Service, d ipam.Decision) bool {
+	ingress := s.Status.LoadBalancer.Ingress
+	if len(ingress) != len(d.Addresses) {
+		return false
+	}
+	for i := range ingress {
+		if ingress[i].IP != d.Addresses[i].String() {
+			return false
+		}
+	}
+	return true
+}
+
+// foreign tells of a Service that another implementation serves.
+func (e events) foreign(s *corev1.Service) {
+	e.say(s, corev1.EventTypeNormal, "ServedByAnother", "Allocate", "Another implementation wrote the ingress of this Service, so Ballast leaves it alone. Annotate it with ballast.dev/adopt=true to hand it over.")
+}
+
+// problem tells of a configuration object that is not ready.
+func (e events) problem(o runtime.Object, c metav1.Condition) {
+	e.say(o, corev1.EventTypeWarning, c.Reason, "Compile", "%s", c.Message)
+}

@@ -1,0 +1,127 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/kube"
+	"github.com/ballast-lb/ballast/internal/version"
+)
+
+// The lease: a leader that cannot renew exits well before another may follow it.
+const (
+	leaseDuration = 6 * time.Second
+	renewDeadline = 4 * time.Second
+	retryPeriod   = time.Second
+)
+
+func main() {
+	o := kube.Flags(flag.CommandLine, kube.Defaults{Metrics: "127.0.0.1:7472", Health: ":7473"})
+	leaderElect := flag.Bool("leader-elect", true, "Take turns with other replicas: only the holder of the lease assigns addresses.")
+	var zapOptions zap.Options
+	zapOptions.BindFlags(flag.CommandLine)
+	flag.Parse()
+	if o.Version {
+		fmt.Println(version.String("controller"))
+		return
+	}
+	log := zap.New(zap.UseFlagOptions(&zapOptions))
+	ctrl.SetLogger(log)
+	if err := run(ctrl.SetupSignalHandler(), o, *leaderElect, log); err != nil && !errors.Is(err, context.Canceled) {
+		log.Error(err, "controller ended")
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o *kube.Options, leaderElect bool, log logr.Logger) error {
+	log.Info("starting", "version", version.Version, "loadBalancerClass", o.Class)
+	cfg, err := o.RESTConfig()
+	if err != nil {
+		return err
+	}
+	if err := kube.Wait(ctx, cfg, log); err != nil {
+		return err
+	}
+	if err := kube.WaitForPorts(ctx, log, o.Metrics, o.Health); err != nil {
+		return err
+	}
+	mgr, err := newManager(cfg, o, leaderElect)
+	if err != nil {
+		return err
+	}
+	if err := wire(ctx, mgr, o, log); err != nil {
+		return err
+	}
+	return mgr.Start(ctx)
+}
+
+func newManager(cfg *rest.Config, o *kube.Options, leaderElect bool) (manager.Manager, error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return nil, fmt.Errorf("build scheme: %w", err)
+	}
+	lease, renew, retry := leaseDuration, renewDeadline, retryPeriod
+	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
+		Scheme:                        scheme,
+		Cache:                         kube.CacheOptions(o.Namespace),
+		Metrics:                       o.MetricsServer(),
+		HealthProbeBindAddress:        o.Health,
+		LeaderElection:                leaderElect,
+		LeaderElectionID:              "ballast-controller",
+		LeaderElectionNamespace:       o.Namespace,
+		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 &lease,
+		RenewDeadline:                 &renew,
+		RetryPeriod:                   &retry,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make manager: %w", err)
+	}
+	return mgr, errors.Join(mgr.AddHealthzCheck("healthz", healthz.Ping), mgr.AddReadyzCheck("readyz", healthz.Ping))
+}
+
+// wire puts the parts together; nothing runs until the manager starts.
+func wire(ctx context.Context, mgr manager.Manager, o *kube.Options, log logr.Logger) error {
+	recorder := mgr.GetEventRecorder("ballast-controller")
+	say := events{recorder}
+	ledger := newLedger(mgr.GetAPIReader(), o.Class, log.WithName("ledger"))
+	status := newPools(mgr.GetClient(), ledger)
+	conf := &configuration{client: mgr.GetClient(), ledger: ledger, events: say, pools: status.changed}
+	served := &services{client: mgr.GetClient(), class: o.Class, ledger: ledger, events: say, log: log.WithName("services")}
+	ledger.used, ledger.wake = status.changed, served.wake
+
+	engine := kube.NewEngine()
+	gatherer := &kube.Gatherer{
+		Client: mgr.GetClient(), Class: o.Class, Namespace: o.Namespace, Reserve: true,
+		Facts: engine.Tell, Compiled: conf.apply,
+	}
+	announced := kube.NewAnnounced(kube.AnnouncedConfig{
+		Client: mgr.GetClient(), Class: o.Class, Log: log.WithName("announced"), Recorder: recorder,
+		Writes: func(d announce.Decision) bool { return d.Owner == "" }, // else the owner's speaker does
+	})
+	engine.Gatherer, engine.Cache = gatherer, mgr.GetCache()
+	engine.Apply = func(_ *announce.State, changes []announce.Change) { announced.Put(changes) }
+
+	secret := &gossip{client: mgr.GetClient(), reader: mgr.GetAPIReader(), namespace: o.Namespace, log: log.WithName("gossip")}
+	for _, runnable := range []manager.Runnable{ledger, engine, announced, secret} {
+		if err := mgr.Add(runnable); err != nil {
+			return fmt.Errorf("add runnable: %w", err)
+		}
+	}
+	return errors.Join(gatherer.SetUp(ctx, mgr), served.setUp(mgr), status.setUp(mgr), newAlive(mgr.GetClient()).setUp(mgr))
+}

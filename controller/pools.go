@@ -1,0 +1,94 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"slices"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/config"
+	"github.com/ballast-lb/ballast/internal/ipam"
+	"github.com/ballast-lb/ballast/internal/kube"
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+// statusInterval is how often, at most, pool status is written.
+const statusInterval = time.Second
+
+// pools writes how much of each pool is in use.
+type pools struct {
+	client client.Client
+	ledger *ledger
+	dirty  chan event.GenericEvent
+}
+
+func newPools(c client.Client, l *ledger) *pools {
+	return &pools{client: c, ledger: l, dirty: make(chan event.GenericEvent, 1)}
+}
+
+// changed says that pools may count anew. It never blocks: one notice is enough for all.
+func (r *pools) changed() {
+	select {
+	case r.dirty <- event.GenericEvent{Object: &v1alpha1.IPAddressPool{}}:
+	default:
+	}
+}
+
+func (r *pools) setUp(mgr manager.Manager) error {
+	later := handler.Funcs{GenericFunc: func(_ context.Context, _ event.GenericEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+		q.AddAfter(reconcile.Request{NamespacedName: types.NamespacedName{Name: "all"}}, statusInterval)
+	}}
+	return ctrl.NewControllerManagedBy(mgr).Named("pool-status").
+		WatchesRawSource(source.Channel(r.dirty, later)).
+		Complete(r)
+}
+
+// Reconcile writes the status of every pool that counts otherwise than its status says.
+func (r *pools) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.Result, error) {
+	var list v1alpha1.IPAddressPoolList
+	if err := r.client.List(ctx, &list); err != nil {
+		return reconcile.Result{}, fmt.Errorf("list IPAddressPools: %w", err)
+	}
+	for i := range list.Items {
+		if err := r.write(ctx, &list.Items[i]); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	return reconcile.Result{}, nil
+}
+
+func (r *pools) write(ctx context.Context, p *v1alpha1.IPAddressPool) error {
+	u, err := r.ledger.usage(ctx, name.PoolName(p.Name))
+	if err != nil {
+		return err
+	}
+	after := p.DeepCopy()
+	after.Status.IPv4, after.Status.IPv6 = counts(u.v4), counts(u.v6)
+	after.Status.Retained = config.FormatRanges(u.retained)
+	if reflect.DeepEqual(p.Status.IPv4, after.Status.IPv4) && reflect.DeepEqual(p.Status.IPv6, after.Status.IPv6) &&
+		slices.Equal(p.Status.Retained, after.Status.Retained) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, kube.WriteTimeout)
+	defer cancel()
+	if err := r.client.Status().Patch(ctx, after, client.MergeFrom(p)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("write status of IPAddressPool %s: %w", p.Name, err)
+	}
+	return nil
+}
+
+func counts(u ipam.Usage) *v1alpha1.AddressCounts {
+	return &v1alpha1.AddressCounts{Total: u.Total.String(), Assigned: u.Assigned.String(), Available: u.Available.String()}
+}

@@ -1,0 +1,114 @@
+package announce
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+// Community is one BGP community in its wire value: a standard one (RFC 1997) has
+// Large false and its 32 bits in Global (16) and Local1 (16); a large one (RFC 8092) has three 32-bit parts.
+// Well-known communities are standard ones.
+type Community struct {
+	Large                  bool
+	Global, Local1, Local2 uint32
+}
+
+// Compare orders communities: standard ones first, then by value.
+func (c Community) Compare(o Community) int {
+	if c.Large != o.Large {
+		if o.Large {
+			return -1
+		}
+		return 1
+	}
+	return cmp.Or(cmp.Compare(c.Global, o.Global), cmp.Compare(c.Local1, o.Local1), cmp.Compare(c.Local2, o.Local2))
+}
+
+// Attributes are the path attributes of a Route. Compare them with Equal.
+type Attributes struct {
+	// LocalPref is LOCAL_PREF (RFC 4271 section 5.1.5), sent to iBGP peers alone; nil: not set.
+	LocalPref *uint32
+	// MED is MULTI_EXIT_DISC (RFC 4271 section 5.1.4); nil: not sent.
+	MED *uint32
+	// Prepend is how many more times than once the own AS number stands in the AS_PATH, 0..10.
+	Prepend int
+	// Communities are sorted with Community.Compare and without duplicates.
+	Communities []Community
+}
+
+// Equal says whether two sets of attributes are the same on the wire.
+func (a Attributes) Equal(o Attributes) bool {
+	return equal(a.LocalPref, o.LocalPref) && equal(a.MED, o.MED) && a.Prepend == o.Prepend &&
+		slices.Equal(a.Communities, o.Communities)
+}
+
+func equal(x, y *uint32) bool { return x == y || x != nil && y != nil && *x == *y }
+
+// unite adds the communities of o, and those single values that a does not set.
+func (a Attributes) unite(o Attributes) Attributes {
+	if a.LocalPref == nil {
+		a.LocalPref = o.LocalPref
+	}
+	if a.MED == nil {
+		a.MED = o.MED
+	}
+	if a.Prepend == 0 {
+		a.Prepend = o.Prepend
+	}
+	a.Communities = slices.Concat(a.Communities, o.Communities)
+	slices.SortFunc(a.Communities, Community.Compare)
+	a.Communities = slices.Compact(a.Communities)
+	return a
+}
+
+// Route is one prefix to announce to some peers.
+type Route struct {
+	Prefix netip.Prefix
+	// Peers are sorted by name and never empty: a route that goes nowhere is no route.
+	Peers []name.PeerName
+	Attributes
+}
+
+// Peer is one BGP session that this node should have.
+type Peer struct {
+	Name name.PeerName
+	// MyASN and PeerASN are AS numbers, 1..4294967295.
+	MyASN, PeerASN uint32
+	Address        netip.Addr
+	Port           uint16
+	// Source is the local address to dial from; the zero value lets the kernel choose.
+	Source netip.Addr
+	// RouterID is what the node's peers say, if they do; the zero value: the node's default.
+	RouterID netip.Addr
+	// Hold, Keepalive and Connect are 0 for their defaults: 90 s, a third of Hold, 10 s.
+	Hold, Keepalive, Connect time.Duration
+	// MultiHop allows an eBGP peer that is not on a connected network.
+	MultiHop bool
+	// Password is the TCP MD5 key (RFC 2385); empty is none.
+	Password string
+	// IPv4 and IPv6 say which address families the session carries.
+	IPv4, IPv6 bool
+	// NextHop4 and NextHop6 are the first stable global address of their family on the
+	// interface the session goes through; the zero value: there is none. A session between global
+	// addresses needs only that of the other family, and uses its own local address for its own.
+	NextHop4, NextHop6 netip.Addr
+}
+
+// Layer2 is one address that this node answers ARP or neighbor solicitations for.
+type Layer2 struct {
+	Address netip.Addr
+	// Interfaces are sorted by name and never empty.
+	Interfaces []string
+}
+
+// Verdict says whether a Service is announced, by whom, and else the first rule that said no.
+type Verdict struct {
+	Announced bool
+	Reason    v1alpha1.Reason
+	Message   string
+}

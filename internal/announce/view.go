@@ -1,0 +1,179 @@
+package announce
+
+import (
+	"net/netip"
+	"slices"
+
+	"go4.org/netipx"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+// Selectors is a list of selectors, ORed; an empty one selects everything.
+type Selectors []labels.Selector
+
+// Matches says whether one of the selectors matches, or there is none.
+func (s Selectors) Matches(l labels.Set) bool {
+	return len(s) == 0 || slices.ContainsFunc(s, func(one labels.Selector) bool { return one.Matches(l) })
+}
+
+// Names selects objects by a list of names and a list of selectors, ORed; both empty: all.
+type Names[T comparable] struct {
+	Names     []T
+	Selectors Selectors
+}
+
+// Matches says whether the object with this name and these labels is selected.
+func (n Names[T]) Matches(object T, l labels.Set) bool {
+	if len(n.Names) == 0 {
+		return n.Selectors.Matches(l)
+	}
+	return slices.Contains(n.Names, object) || len(n.Selectors) > 0 && n.Selectors.Matches(l)
+}
+
+// Pool is what announcing needs to know of an IPAddressPool.
+type Pool struct {
+	Name   name.PoolName
+	Labels labels.Set
+	// Addresses are what the pool hands out.
+	Addresses *netipx.IPSet
+	// Retained are held of the pool though its spec no longer covers them.
+	Retained *netipx.IPSet
+}
+
+// Selection is what both kinds of advertisement have in common: which Services, and from which nodes.
+type Selection struct {
+	Name       name.AdvertisementName
+	Pools      Names[name.PoolName]
+	Namespaces Selectors
+	Services   Selectors
+	Nodes      Selectors
+}
+
+// L2Advertisement is a compiled L2Advertisement.
+type L2Advertisement struct {
+	Selection
+	// Interfaces are globs; empty: the interfaces that suit each address.
+	Interfaces []string
+}
+
+// BGPAdvertisement is a compiled BGPAdvertisement.
+type BGPAdvertisement struct {
+	Selection
+	// Peers are the only ones to announce to; empty: all.
+	Peers []name.PeerName
+	// Length4 and Length6 are the lengths of the announced prefixes; 32 and 128 are host routes.
+	Length4, Length6 int
+	Attributes
+}
+
+// NodePeer is a BGPPeer and the nodes that should have a session with it.
+type NodePeer struct {
+	Peer
+	Nodes Selectors
+}
+
+// Config is all configuration that concerns announcing.
+type Config struct {
+	Pools []Pool
+	L2    []L2Advertisement
+	// BGP is sorted: of two that disagree, the first is right.
+	BGP []BGPAdvertisement
+	// Peers are sorted, the oldest first.
+	Peers []NodePeer
+}
+
+// Interface is a network interface of a node that is fit for announcing.
+type Interface struct {
+	Name string
+	Up   bool
+	// Prefixes are its addresses with their on-link prefixes.
+	Prefixes []netip.Prefix
+}
+
+// Node is what is known of a node and of the speaker on it.
+type Node struct {
+	Name   name.NodeName
+	Labels labels.Set
+	// Addresses are the Node's internal addresses.
+	Addresses []netip.Addr
+	// Excluded says that the node wants no traffic of load balancers.
+	Excluded bool
+	// NetworkUnavailable is the Node's condition of that name.
+	NetworkUnavailable bool
+	// Alive says that the node's speaker lives.
+	Alive      bool
+	Interfaces []Interface
+	// Established are the sorted names of its BGP sessions that are up.
+	Established []name.PeerName
+}
+
+// View is everything but the Service that Plan looks at. It is never changed once made.
+type View struct {
+	// Self is the node to plan for; empty: none, only the verdict is wanted.
+	Self       name.NodeName
+	Config     Config
+	Nodes      []Node // sorted by name
+	Namespaces map[string]labels.Set
+}
+
+// pool returns the pool of an address, one that hands it out before one that retains it.
+func (v *View) pool(a netip.Addr) *Pool {
+	for i, p := range v.Config.Pools {
+		if p.Addresses.Contains(a) {
+			return &v.Config.Pools[i]
+		}
+	}
+	for i, p := range v.Config.Pools {
+		if p.Retained != nil && p.Retained.Contains(a) {
+			return &v.Config.Pools[i]
+		}
+	}
+	return nil
+}
+
+// selects says whether an advertisement is for a Service's address.
+func (v *View) selects(sel Selection, s *Service, p *Pool) bool {
+	return p != nil && sel.Pools.Matches(p.Name, p.Labels) &&
+		sel.Namespaces.Matches(v.Namespaces[s.Key.Namespace]) && sel.Services.Matches(s.Labels)
+}
+
+// Endpoints counts a Service's endpoints on one node.
+type Endpoints struct {
+	// Ready ones take new connections; Serving ones are terminating, but still answer.
+	Ready, Serving int
+}
+
+// Service is what is known of a Service and its endpoints.
+type Service struct {
+	Key name.ServiceKey
+	UID string
+	// Addresses are those of status.loadBalancer.ingress.
+	Addresses []netip.Addr
+	// Allocated says that the condition of that name is True.
+	Allocated bool
+	// Local is externalTrafficPolicy: Local.
+	Local  bool
+	Labels labels.Set
+	// Endpoints are counted by node; those without a node stand under "".
+	Endpoints map[name.NodeName]Endpoints
+}
+
+// endpointNodes returns the nodes with a ready endpoint or, only if there is none
+// anywhere, those with one that terminates but still serves.
+func (s *Service) endpointNodes() map[name.NodeName]bool {
+	ready, serving := map[name.NodeName]bool{}, map[name.NodeName]bool{}
+	for node, e := range s.Endpoints {
+		if e.Ready > 0 {
+			ready[node] = true
+		}
+		if e.Serving > 0 {
+			serving[node] = true
+		}
+	}
+	if len(ready) > 0 {
+		return ready
+	}
+	return serving
+}

@@ -1,0 +1,56 @@
+package bgp
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"github.com/ballast-lb/ballast/internal/announce"
+)
+
+// attributesKey is the canonical form of attributes, for map keys and sorting. The zero value is that
+// of no attribute at all.
+type attributesKey string
+
+// keyOf returns the canonical form: equal for equal attributes, different for different ones.
+func keyOf(a announce.Attributes) attributesKey {
+	if a.LocalPref == nil && a.MED == nil && a.Prepend == 0 && len(a.Communities) == 0 {
+		return ""
+	}
+	b := make([]byte, 0, 14+13*len(a.Communities))
+	for _, number := range []*uint32{a.LocalPref, a.MED} {
+		if number == nil {
+			b = append(b, 0)
+			continue
+		}
+		b = binary.BigEndian.AppendUint32(append(b, 1), *number)
+	}
+	b = binary.BigEndian.AppendUint32(b, uint32(a.Prepend))
+	for _, c := range a.Communities {
+		kind := byte(0)
+		if c.Large {
+			kind = 1
+		}
+		b = append(b, kind)
+		b = binary.BigEndian.AppendUint32(b, c.Global)
+		b = binary.BigEndian.AppendUint32(b, c.Local1)
+		b = binary.BigEndian.AppendUint32(b, c.Local2)
+	}
+	return attributesKey(b)
+}
+
+// unite joins what two Services want of one prefix: all communities, and of single values those of a, then those of b.
+func unite(a, b announce.Attributes) announce.Attributes {
+	if a.LocalPref == nil {
+		a.LocalPref = b.LocalPref
+	}
+	if a.MED == nil {
+		a.MED = b.MED
+	}
+	if a.Prepend == 0 {
+		a.Prepend = b.Prepend
+	}
+	a.Communities = slices.Concat(a.Communities, b.Communities)
+	slices.SortFunc(a.Communities, announce.Community.Compare)
+	a.Communities = slices.Compact(a.Communities)
+	return a
+}

@@ -1,0 +1,165 @@
+package bgp
+
+import (
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"time"
+
+	"github.com/osrg/gobgp/v4/api"
+
+	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+const (
+	// defaultHold is the hold time that RFC 4271 section 10 suggests.
+	defaultHold = 90 * time.Second
+	// defaultConnect is the pause between two attempts to connect; gobgp shortens it by up to a quarter at random. RFC 4271
+	// section 10 suggests 120 s, which is long for a router that has just come back.
+	defaultConnect = 10 * time.Second
+	// idleAfterReset is how long gobgp rests after it sent an administrative reset; its own default is 30 s.
+	idleAfterReset = time.Second
+	// multiHopTTL is the TTL towards an eBGP peer that may be any number of hops away.
+	multiHopTTL = 255
+)
+
+// sessions is what the peers come to: the sessions to have, keyed by the peer's address as gobgp does,
+// and the peers that can have none, with the reason in words.
+type sessions struct {
+	routerID netip.Addr
+	// globalASN is the oldest peer's, 0 without a session.
+	globalASN uint32
+	wanted    map[netip.Addr]announce.Peer
+	refused   map[name.PeerName]string
+}
+
+// planSessions decides which peers get a session; peers are sorted, the oldest first. Two peers of
+// one address, and router IDs that differ, cannot be had in one BGP speaker: the oldest is right.
+func planSessions(peers []announce.Peer, node netip.Addr) sessions {
+	plan := sessions{routerID: node, wanted: map[netip.Addr]announce.Peer{}, refused: map[name.PeerName]string{}}
+	var decided name.PeerName
+	for _, peer := range peers {
+		if peer.RouterID.Is4() {
+			plan.routerID, decided = peer.RouterID, peer.Name
+			break
+		}
+	}
+	for _, peer := range peers {
+		peer = normal(peer)
+		if why := refusal(peer); why != "" {
+			plan.refused[peer.Name] = why
+			continue
+		}
+		if peer.RouterID.IsValid() && peer.RouterID != plan.routerID {
+			plan.refused[peer.Name] = fmt.Sprintf("router ID %s differs from %s, which peer %s asks for", peer.RouterID, plan.routerID, decided)
+			continue
+		}
+		if first, taken := plan.wanted[peer.Address]; taken {
+			plan.refused[peer.Name] = fmt.Sprintf("peer %s already has a session with %s", first.Name, peer.Address)
+			continue
+		}
+		if plan.globalASN == 0 {
+			plan.globalASN = peer.MyASN
+		}
+		plan.wanted[peer.Address] = peer
+	}
+	return plan
+}
+
+// refusal says why a peer can have no session; empty: it can.
+func refusal(peer announce.Peer) string {
+	switch {
+	case !peer.Address.IsValid() || peer.Address.IsUnspecified() || peer.Address.IsMulticast():
+		return "no usable peer address"
+	case peer.MyASN == 0 || peer.PeerASN == 0:
+		return "no AS number"
+	case !peer.IPv4 && !peer.IPv6:
+		return "no address family"
+	case peer.Source.IsValid() && peer.Source.Is4() != peer.Address.Is4():
+		return "source address and peer address are of different families"
+	case peer.RouterID.IsValid() && !peer.RouterID.Is4():
+		return "router ID is not an IPv4 address"
+	}
+	return ""
+}
+
+// normal returns the peer with canonical addresses and its defaults filled in, so that equal sessions
+// compare equal.
+func normal(peer announce.Peer) announce.Peer {
+	for _, addr := range []*netip.Addr{&peer.Address, &peer.Source, &peer.RouterID, &peer.NextHop4, &peer.NextHop6} {
+		*addr = addr.Unmap()
+	}
+	if peer.Port == 0 {
+		peer.Port = 179
+	}
+	if peer.Hold == 0 {
+		peer.Hold = defaultHold
+	}
+	if peer.Keepalive == 0 {
+		peer.Keepalive = peer.Hold / 3
+	}
+	if peer.Connect == 0 {
+		peer.Connect = defaultConnect
+	}
+	return peer
+}
+
+// sameSession reports whether gobgp need not be told of a change.
+func sameSession(a, b announce.Peer) bool {
+	for _, peer := range []*announce.Peer{&a, &b} {
+		peer.RouterID, peer.NextHop4, peer.NextHop6 = netip.Addr{}, netip.Addr{}, netip.Addr{}
+	}
+	return a == b
+}
+
+// gobgpPeer is the session in gobgp's words. The local AS stands in every one, so that the global one,
+// which gobgp needs to start, shows nowhere on the wire.
+func gobgpPeer(peer announce.Peer) *api.Peer {
+	p := &api.Peer{
+		Conf: &api.PeerConf{
+			NeighborAddress: peer.Address.String(),
+			PeerAsn:         peer.PeerASN,
+			LocalAsn:        peer.MyASN,
+			AuthPassword:    peer.Password,
+		},
+		Timers: &api.Timers{Config: &api.TimersConfig{
+			ConnectRetry:           seconds(peer.Connect),
+			HoldTime:               seconds(peer.Hold),
+			KeepaliveInterval:      seconds(peer.Keepalive),
+			IdleHoldTimeAfterReset: seconds(idleAfterReset),
+		}},
+		Transport: &api.Transport{RemotePort: uint32(peer.Port)},
+	}
+	if peer.Source.IsValid() {
+		p.Transport.LocalAddress = peer.Source.String()
+	}
+	if peer.MultiHop && peer.MyASN != peer.PeerASN {
+		p.EbgpMultihop = &api.EbgpMultihop{Enabled: true, MultihopTtl: multiHopTTL}
+	}
+	if peer.IPv4 {
+		p.AfiSafis = append(p.AfiSafis, gobgpFamily(ipv4))
+	}
+	if peer.IPv6 {
+		p.AfiSafis = append(p.AfiSafis, gobgpFamily(ipv6))
+	}
+	return p
+}
+
+func gobgpFamily(f family) *api.AfiSafi {
+	return &api.AfiSafi{Config: &api.AfiSafiConfig{Family: f.api(), Enabled: true}}
+}
+
+// seconds rounds up to whole seconds, which is all that BGP has.
+func seconds(d time.Duration) uint64 {
+	return uint64((d + time.Second - 1) / time.Second)
+}
+
+// hashedID is the router ID of a node without an IPv4 address: a number made of its name, of the range
+// 240.0.0.0/4, which is nobody's address.
+func hashedID(node name.NodeName) netip.Addr {
+	h := fnv.New32a()
+	h.Write([]byte(node))
+	sum := h.Sum32()
+	return netip.AddrFrom4([4]byte{240 | byte(sum>>24)&0x0f, byte(sum >> 16), byte(sum >> 8), byte(sum)})
+}

@@ -1,0 +1,251 @@
+package bgp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/ballast-lb/ballast/internal/announce"
+)
+
+// worker brings gobgp to what its Server wishes; the goroutine of Run owns it.
+type worker struct {
+	server *Server
+	// engine is nil until the first session is wanted.
+	engine   *engine
+	routerID netip.Addr
+	// sessions are those that gobgp has, policed those that its policies know.
+	sessions map[netip.Addr]announce.Peer
+	policed  map[netip.Addr]route
+	// stale says that gobgp's policies do not know all distributions.
+	stale bool
+	marks *marks
+	// paths are those that gobgp has, pending what they are to become; the mark 0 is to be withdrawn.
+	paths, pending map[netip.Prefix]mark
+	settling       settling
+}
+
+func newWorker(s *Server) *worker {
+	w := &worker{server: s}
+	w.reset()
+	return w
+}
+
+// reset forgets everything that a gobgp now gone knew.
+func (w *worker) reset() {
+	w.engine = nil
+	w.sessions = map[netip.Addr]announce.Peer{}
+	w.policed = map[netip.Addr]route{}
+	w.stale = false
+	w.marks = newMarks()
+	w.paths = map[netip.Prefix]mark{}
+	w.pending = map[netip.Prefix]mark{}
+	w.settling = newSettling()
+}
+
+// round brings gobgp to the wishes as they stand. It says after how long to come again if nothing happens. An error
+// means that something is missing; the next round tries again.
+//
+// The order is what keeps the wire right: sessions that are to go leave first; the policies learn of new distributions
+// and sessions before a path or a session needs them; all paths are in before a new session is.
+func (w *worker) round(ctx context.Context) (next time.Duration, err error) {
+	wish, synced := w.server.take()
+	if !synced {
+		return lastRetry, nil
+	}
+	if err := w.start(wish); err != nil || w.engine == nil {
+		return lastRetry, err
+	}
+	if err := w.leave(wish); err != nil {
+		return 0, err
+	}
+	w.mark(w.server.takeRoutes(false))
+	again, err := w.police(wish)
+	if err != nil {
+		return 0, err
+	}
+	if err := w.flush(ctx); err != nil {
+		return 0, err
+	}
+	if err := w.join(ctx, wish); err != nil {
+		return 0, err
+	}
+	for _, address := range again {
+		if err := w.engine.sendAgain(address); err != nil {
+			return 0, err
+		}
+	}
+	return w.settle(wish)
+}
+
+// start sees to it that gobgp runs with the right router ID once a session is wanted.
+func (w *worker) start(wish wishes) error {
+	if len(wish.wanted) == 0 || w.engine != nil && w.routerID == wish.routerID {
+		return nil
+	}
+	if w.engine != nil {
+		w.server.log.Info("restarting BGP for another router ID", "old", w.routerID, "new", wish.routerID)
+		err := w.stop()
+		w.reset()
+		w.server.restarted(time.Now())
+		if err != nil {
+			return err
+		}
+	}
+	engine, err := startEngine(wish.globalASN, wish.routerID, logHandler{log: w.server.log, failed: w.server.failed}, w.server.observe)
+	if err != nil {
+		return err
+	}
+	w.engine, w.routerID = engine, wish.routerID
+	w.mark(w.server.takeRoutes(true))
+	return nil
+}
+
+// stop ends gobgp, if it runs.
+func (w *worker) stop() error {
+	if w.engine == nil {
+		return nil
+	}
+	return w.engine.stop()
+}
+
+// leave ends the sessions that are not wanted, or belong to a peer of another name: routes go by name.
+func (w *worker) leave(wish wishes) error {
+	for address, old := range w.sessions {
+		if now, wanted := wish.wanted[address]; wanted && now.Name == old.Name {
+			continue
+		}
+		if err := w.engine.deletePeer(address); err != nil {
+			return fmt.Errorf("end session with peer %s: %w", old.Name, err)
+		}
+		delete(w.sessions, address)
+		w.server.log.Info("BGP peer removed", "peer", old.Name, "address", address)
+	}
+	return nil
+}
+
+// mark takes note of what routes are to become. Without a mark left for it, a route goes to nobody.
+func (w *worker) mark(routes map[netip.Prefix]distribution) {
+	for prefix, distribution := range routes {
+		m, fresh, err := w.marks.acquire(distribution)
+		if err != nil {
+			w.server.log.Error(err, "a route cannot be announced", "prefix", prefix)
+		}
+		w.stale = w.stale || fresh
+		if before, waiting := w.pending[prefix]; waiting {
+			w.marks.release(before)
+		}
+		if m == w.paths[prefix] {
+			w.marks.release(m)
+			delete(w.pending, prefix)
+			continue
+		}
+		w.pending[prefix] = m
+	}
+}
+
+// police gives gobgp the policies that fit the wishes, if it has others, and returns the sessions whose next
+// hops are new: only they get routes again that they may already have.
+func (w *worker) police(wish wishes) (again []netip.Addr, err error) {
+	wanted := make(map[netip.Addr]route, len(wish.wanted))
+	for address, peer := range wish.wanted {
+		wanted[address] = route{Peer: peer, hops: hopsOf(peer, wish.extended[address])}
+	}
+	same := func(a, b route) bool { return a.Name == b.Name && a.hops == b.hops }
+	if !w.stale && maps.EqualFunc(w.policed, wanted, same) {
+		return nil, nil
+	}
+	if err := w.engine.setPolicies(policies(wanted, w.marks)); err != nil {
+		return nil, err
+	}
+	for address, now := range wanted {
+		if before, found := w.policed[address]; found && before.hops != now.hops {
+			if _, has := w.sessions[address]; has {
+				again = append(again, address)
+			}
+		}
+	}
+	w.policed, w.stale = wanted, false
+	return again, nil
+}
+
+// flush brings gobgp's paths to what they are to become.
+func (w *worker) flush(ctx context.Context) error {
+	var announced, withdrawn []netip.Prefix
+	for prefix, m := range w.pending {
+		if m == 0 {
+			withdrawn = append(withdrawn, prefix)
+		} else {
+			announced = append(announced, prefix)
+		}
+	}
+	for prefixes := range slices.Chunk(withdrawn, batch) {
+		if err := w.write(ctx, prefixes, func([]mark) error { return w.engine.deletePaths(prefixes) }); err != nil {
+			return err
+		}
+		w.settling.withdrew(prefixes, time.Now())
+	}
+	for prefixes := range slices.Chunk(announced, batch) {
+		if err := w.write(ctx, prefixes, func(marks []mark) error { return w.engine.addPaths(prefixes, marks) }); err != nil {
+			return err
+		}
+		w.settling.wrote(time.Now())
+	}
+	return nil
+}
+
+// write makes one call for some pending prefixes, and takes note of its success.
+func (w *worker) write(ctx context.Context, prefixes []netip.Prefix, call func([]mark) error) error {
+	if err := ctx.Err(); err != nil {
+		return nil // The next thing that Run does is to stop.
+	}
+	now := make([]mark, len(prefixes))
+	for i, prefix := range prefixes {
+		now[i] = w.pending[prefix]
+	}
+	if err := call(now); err != nil {
+		return err
+	}
+	for i, prefix := range prefixes {
+		w.marks.release(w.paths[prefix])
+		delete(w.pending, prefix)
+		if w.paths[prefix] = now[i]; now[i] == 0 {
+			delete(w.paths, prefix)
+		}
+	}
+	return nil
+}
+
+// join begins the sessions that are missing and updates those that have changed. What gobgp refuses for one peer
+// stands in its state and holds up no other.
+func (w *worker) join(ctx context.Context, wish wishes) error {
+	var failures []error
+	for address, now := range wish.wanted {
+		old, has := w.sessions[address]
+		if has && sameSession(old, now) {
+			w.sessions[address] = now
+			continue
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+		change := w.engine.addPeer
+		if has {
+			change = w.engine.updatePeer
+		}
+		if err := change(gobgpPeer(now)); err != nil {
+			w.server.failed(address, describe(err))
+			failures = append(failures, fmt.Errorf("configure peer %s: %w", now.Name, err))
+			continue
+		}
+		w.sessions[address] = now
+		if !has {
+			w.server.log.Info("BGP peer added", "peer", now.Name, "address", address)
+		}
+	}
+	return errors.Join(failures...)
+}

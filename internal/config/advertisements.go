@@ -1,0 +1,142 @@
+package config
+
+import (
+	"path"
+	"slices"
+
+	"go4.org/netipx"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+// selection are the fields that both kinds of advertisement have in common.
+type selection struct {
+	kind                      Kind
+	name                      string
+	pools                     []string
+	poolSelectors, namespaces []metav1.LabelSelector
+	services, nodes           []metav1.LabelSelector
+}
+
+func (c *compiler) selection(s selection, o Objects) announce.Selection {
+	var pools []name.PoolName
+	for _, pool := range s.pools {
+		if !slices.ContainsFunc(o.Pools, func(p v1alpha1.IPAddressPool) bool { return p.Name == pool }) {
+			c.problem(s.kind, s.name, v1alpha1.ReasonPoolMissing, "The IPAddressPool %s, which it names, does not exist.", pool)
+		}
+		pools = append(pools, name.PoolName(pool))
+	}
+	return announce.Selection{
+		Name:       name.AdvertisementName(s.name),
+		Pools:      announce.Names[name.PoolName]{Names: pools, Selectors: c.selectors(s.kind, s.name, s.poolSelectors)},
+		Namespaces: c.selectors(s.kind, s.name, s.namespaces),
+		Services:   c.selectors(s.kind, s.name, s.services),
+		Nodes:      c.selectors(s.kind, s.name, s.nodes),
+	}
+}
+
+func (c *compiler) l2Advertisements(o Objects) []announce.L2Advertisement {
+	var list []announce.L2Advertisement
+	for _, obj := range byAge(o.L2) {
+		spec := obj.Spec
+		for _, glob := range spec.Interfaces {
+			if _, err := path.Match(glob, ""); err != nil {
+				c.problem(KindL2, obj.Name, v1alpha1.ReasonInvalid, "The interface glob %q is malformed and matches nothing.", glob)
+			}
+		}
+		c.notInEffect(KindL2, obj.Name, map[string]bool{"preferredNodeSelectors": len(spec.PreferredNodeSelectors) > 0})
+		list = append(list, announce.L2Advertisement{
+			Selection: c.selection(selection{KindL2, obj.Name, spec.IPAddressPools, spec.IPAddressPoolSelectors,
+				spec.NamespaceSelectors, spec.ServiceSelectors, spec.NodeSelectors}, o),
+			Interfaces: spec.Interfaces,
+		})
+	}
+	return list
+}
+
+func (c *compiler) bgpAdvertisements(o Objects, aliases map[string]announce.Community) []announce.BGPAdvertisement {
+	var list []announce.BGPAdvertisement
+	for _, obj := range byAge(o.BGP) {
+		spec := obj.Spec
+		adv := announce.BGPAdvertisement{
+			Selection: c.selection(selection{KindBGP, obj.Name, spec.IPAddressPools, spec.IPAddressPoolSelectors,
+				spec.NamespaceSelectors, spec.ServiceSelectors, spec.NodeSelectors}, o),
+			Length4: length(spec.AggregationLength, 32), Length6: length(spec.AggregationLengthV6, 128),
+			Attributes: announce.Attributes{LocalPref: uint32Of(spec.LocalPref), MED: uint32Of(spec.MED)},
+		}
+		if spec.ASPathPrepend != nil {
+			adv.Prepend = int(*spec.ASPathPrepend)
+		}
+		for _, peer := range spec.Peers {
+			if !slices.ContainsFunc(o.Peers, func(p v1alpha1.BGPPeer) bool { return p.Name == peer }) {
+				c.problem(KindBGP, obj.Name, v1alpha1.ReasonPeerMissing, "The BGPPeer %s, which it names, does not exist.", peer)
+			}
+			adv.Peers = append(adv.Peers, name.PeerName(peer))
+		}
+		for _, written := range spec.Communities {
+			community, err := parseCommunity(written, aliases)
+			if err != nil {
+				c.problem(KindBGP, obj.Name, v1alpha1.ReasonInvalid, "%v; it is announced without.", err)
+				continue
+			}
+			adv.Communities = append(adv.Communities, community)
+		}
+		slices.SortFunc(adv.Communities, announce.Community.Compare)
+		adv.Communities = slices.Compact(adv.Communities)
+		c.notInEffect(KindBGP, obj.Name, map[string]bool{
+			"weightByEndpoints": spec.WeightByEndpoints != "" && spec.WeightByEndpoints != v1alpha1.WeightOff,
+		})
+		c.tooWide(o, adv)
+		list = append(list, adv)
+	}
+	return list
+}
+
+// tooWide reports an aggregate that is wider than every pool that the advertisement can select.
+func (c *compiler) tooWide(o Objects, adv announce.BGPAdvertisement) {
+	if adv.Length4 == 32 && adv.Length6 == 128 {
+		return
+	}
+	for _, p := range byAge(o.Pools) {
+		if !adv.Pools.Matches(name.PoolName(p.Name), p.Labels) {
+			continue
+		}
+		quiet := &compiler{}
+		excluded := quiet.ranges("", p.Spec.Exclude)
+		for _, r := range quiet.ranges("", p.Spec.Addresses) {
+			bits := adv.Length4
+			if r.From().Is6() {
+				bits = adv.Length6
+			}
+			first, err := r.From().Prefix(bits)
+			if err != nil || bits == r.From().BitLen() {
+				continue
+			}
+			cut := slices.ContainsFunc(excluded, func(x netipx.IPRange) bool { return x.Overlaps(r) })
+			if cut || !r.Contains(first.Addr()) || !r.Contains(netipx.RangeOfPrefix(first).To()) {
+				c.problem(KindBGP, string(adv.Name), v1alpha1.ReasonAggregateTooWide,
+					"Aggregates of length /%d do not all lie wholly in what IPAddressPool %s hands out; where they do not, host routes are announced.", bits, p.Name)
+				break
+			}
+		}
+	}
+}
+
+func length(l *int32, host int) int {
+	if l == nil {
+		return host
+	}
+	return int(*l)
+}
+
+// uint32Of converts what the schema holds within 0..4294967295.
+func uint32Of(n *int64) *uint32 {
+	if n == nil {
+		return nil
+	}
+	u := uint32(*n)
+	return &u
+}

@@ -1,0 +1,155 @@
+// Package config turns API objects into the values that ipam and announce decide on. It
+// is pure: it returns every problem that it finds, logs none and reads nothing. A bad
+// object disables itself and what needs it; all else works on.
+package config
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/ipam"
+)
+
+// Objects are what configuration is compiled from.
+type Objects struct {
+	Pools       []v1alpha1.IPAddressPool
+	L2          []v1alpha1.L2Advertisement
+	BGP         []v1alpha1.BGPAdvertisement
+	Peers       []v1alpha1.BGPPeer
+	BFDProfiles []v1alpha1.BFDProfile
+	Communities []v1alpha1.Community
+	// Settings is the object named default, nil if there is none.
+	Settings *v1alpha1.Settings
+	// Secrets are those of Ballast's namespace.
+	Secrets []corev1.Secret
+	// Reserved are node addresses, Service CIDRs and pod CIDRs, never to be assigned.
+	Reserved []netip.Prefix
+}
+
+// Compiled is the configuration in effect.
+type Compiled struct {
+	// Pools are in the order in which they are tried.
+	Pools    []ipam.Pool
+	Announce announce.Config
+	Settings Settings
+	// Problems are in the order of the objects; an object may have several.
+	Problems []Problem
+}
+
+// Settings are those of the Settings object, or the defaults.
+type Settings struct {
+	// RefreshInterval is how often an owner repeats its gratuitous ARP.
+	RefreshInterval time.Duration
+	// IgnoreExcludeLabel takes nodes that are labelled exclude-from-external-load-balancers.
+	IgnoreExcludeLabel bool
+}
+
+// Kind is a kind of Ballast's API, as it is written in manifests.
+type Kind string
+
+// The kinds that are compiled.
+const (
+	KindPool       Kind = "IPAddressPool"
+	KindL2         Kind = "L2Advertisement"
+	KindBGP        Kind = "BGPAdvertisement"
+	KindPeer       Kind = "BGPPeer"
+	KindBFDProfile Kind = "BFDProfile"
+	KindCommunity  Kind = "Community"
+	KindSettings   Kind = "Settings"
+)
+
+// Problem is something wrong with one object.
+type Problem struct {
+	Kind    Kind
+	Name    string
+	Reason  v1alpha1.Reason
+	Message string
+}
+
+// Compile turns objects into values. It never fails: what is wrong stands in Problems.
+func Compile(o Objects) Compiled {
+	var c compiler
+	pools := c.pools(o)
+	aliases := c.communities(o.Communities)
+	peers := c.peers(o)
+	return Compiled{
+		Pools: allocationOrder(pools),
+		Announce: announce.Config{
+			Pools: announcePools(pools),
+			L2:    c.l2Advertisements(o),
+			BGP:   c.bgpAdvertisements(o, aliases),
+			Peers: peers,
+		},
+		Settings: c.settings(o.Settings),
+		Problems: c.problems,
+	}
+}
+
+// compiler collects problems.
+type compiler struct{ problems []Problem }
+
+func (c *compiler) problem(kind Kind, object string, reason v1alpha1.Reason, format string, args ...any) {
+	c.problems = append(c.problems, Problem{kind, object, reason, fmt.Sprintf(format, args...)})
+}
+
+// selectors compiles label selectors. One that is invalid selects nobody and is a problem.
+func (c *compiler) selectors(kind Kind, object string, list []metav1.LabelSelector) []labels.Selector {
+	var compiled []labels.Selector
+	for i := range list {
+		s, err := metav1.LabelSelectorAsSelector(&list[i])
+		if err != nil {
+			c.problem(kind, object, v1alpha1.ReasonInvalid, "A selector is invalid and selects nothing: %v.", err)
+			s = labels.Nothing()
+		}
+		compiled = append(compiled, s)
+	}
+	return compiled
+}
+
+// notInEffect says of fields that are set and valid, but that this version does not act on.
+func (c *compiler) notInEffect(kind Kind, object string, fields map[string]bool) {
+	var set []string
+	for field, isSet := range fields {
+		if isSet {
+			set = append(set, field)
+		}
+	}
+	slices.Sort(set)
+	if len(set) > 0 {
+		c.problem(kind, object, v1alpha1.ReasonNotInEffect, "This version of Ballast does not act on %v yet; the object is in use without.", set)
+	}
+}
+
+func (c *compiler) settings(s *v1alpha1.Settings) Settings {
+	compiled := Settings{RefreshInterval: time.Minute}
+	if s == nil {
+		return compiled
+	}
+	compiled.IgnoreExcludeLabel = s.Spec.IgnoreExcludeLabel
+	if l2 := s.Spec.Layer2; l2 != nil && l2.RefreshInterval != nil {
+		compiled.RefreshInterval = l2.RefreshInterval.Duration
+	}
+	return compiled
+}
+
+// byAge returns objects sorted by creation, then name: of two that disagree, the first is right.
+func byAge[T any, P interface {
+	*T
+	metav1.Object
+}](objects []T) []T {
+	sorted := slices.Clone(objects)
+	slices.SortFunc(sorted, func(x, y T) int {
+		px, py := P(&x), P(&y)
+		return cmp.Or(px.GetCreationTimestamp().Compare(py.GetCreationTimestamp().Time), cmp.Compare(px.GetName(), py.GetName()))
+	})
+	return sorted
+}

@@ -1,0 +1,121 @@
+package config
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+// passwordKey is the key of a kubernetes.io/basic-auth Secret that holds the password.
+const passwordKey = corev1.BasicAuthPasswordKey
+
+// peers compiles BGPPeers, the oldest first. One that lacks what it needs is left out.
+func (c *compiler) peers(o Objects) []announce.NodePeer {
+	var list []announce.NodePeer
+	for _, obj := range byAge(o.Peers) {
+		if p, ok := c.peer(obj, o); ok && !obj.Spec.Disabled {
+			list = append(list, p)
+		}
+	}
+	return list
+}
+
+func (c *compiler) peer(obj v1alpha1.BGPPeer, o Objects) (announce.NodePeer, bool) {
+	spec := obj.Spec
+	nodes := c.selectors(KindPeer, obj.Name, spec.NodeSelectors)
+	if spec.PeerASN == nil || spec.PeerAddress == "" {
+		c.problem(KindPeer, obj.Name, v1alpha1.ReasonNotInEffect, "This version of Ballast needs peerASN and peerAddress; dynamicASN and unnumbered peering on an interface are not there yet. There is no session.")
+		return announce.NodePeer{}, false
+	}
+	address, err := ParseAddr(spec.PeerAddress)
+	if err != nil {
+		c.problem(KindPeer, obj.Name, v1alpha1.ReasonInvalid, "peerAddress: %v.", err)
+		return announce.NodePeer{}, false
+	}
+	p := announce.NodePeer{Nodes: nodes, Peer: announce.Peer{
+		Name: name.PeerName(obj.Name), MyASN: uint32(spec.MyASN), PeerASN: uint32(*spec.PeerASN),
+		Address: address, Port: 179, MultiHop: spec.EBGPMultiHop,
+		IPv4: families(spec, address, corev1.IPv4Protocol), IPv6: families(spec, address, corev1.IPv6Protocol),
+	}}
+	if spec.PeerPort != nil {
+		p.Port = uint16(*spec.PeerPort)
+	}
+	var ok bool
+	if p.Source, ok = c.optionalAddr(obj.Name, "sourceAddress", spec.SourceAddress); !ok {
+		return p, false
+	}
+	if p.RouterID, ok = c.optionalAddr(obj.Name, "routerID", spec.RouterID); !ok {
+		return p, false
+	}
+	p.Hold, p.Keepalive, p.Connect = duration(spec.HoldTime), duration(spec.KeepaliveTime), duration(spec.ConnectTime)
+	if p.Password, ok = c.password(obj, o.Secrets); !ok {
+		return p, false
+	}
+	c.profile(obj, o.BFDProfiles)
+	c.notInEffect(KindPeer, obj.Name, map[string]bool{
+		"localASN": spec.LocalASN != nil, "ttlSecurity": spec.TTLSecurity != nil,
+		"bfdProfile": spec.BFDProfile != "", "gracefulRestart": spec.GracefulRestart != nil,
+	})
+	return p, true
+}
+
+// duration returns 0 for an absent duration.
+func duration(d *metav1.Duration) time.Duration {
+	if d == nil {
+		return 0
+	}
+	return d.Duration
+}
+
+// families says whether a session carries a family: those that spec names, else that of the peer's address.
+func families(spec v1alpha1.BGPPeerSpec, address netip.Addr, f corev1.IPFamily) bool {
+	if len(spec.IPFamilies) > 0 {
+		return slices.Contains(spec.IPFamilies, f)
+	}
+	return address.Is4() == (f == corev1.IPv4Protocol)
+}
+
+func (c *compiler) optionalAddr(peer, field, s string) (netip.Addr, bool) {
+	if s == "" {
+		return netip.Addr{}, true
+	}
+	a, err := ParseAddr(s)
+	if err != nil {
+		c.problem(KindPeer, peer, v1alpha1.ReasonInvalid, "%s: %v. There is no session.", field, err)
+	}
+	return a, err == nil
+}
+
+func (c *compiler) password(obj v1alpha1.BGPPeer, secrets []corev1.Secret) (string, bool) {
+	ref := obj.Spec.PasswordSecret
+	if ref == nil {
+		return "", true
+	}
+	i := slices.IndexFunc(secrets, func(s corev1.Secret) bool { return s.Name == ref.Name })
+	switch {
+	case i < 0:
+		c.problem(KindPeer, obj.Name, v1alpha1.ReasonSecretMissing, "The Secret %s does not exist in Ballast's namespace. There is no session until it does.", ref.Name)
+	case secrets[i].Type != corev1.SecretTypeBasicAuth:
+		c.problem(KindPeer, obj.Name, v1alpha1.ReasonSecretMissing, "The Secret %s is of type %s, not %s. There is no session until it is.", ref.Name, secrets[i].Type, corev1.SecretTypeBasicAuth)
+	case len(secrets[i].Data[passwordKey]) == 0:
+		c.problem(KindPeer, obj.Name, v1alpha1.ReasonSecretMissing, "The Secret %s has no key %s. There is no session until it has.", ref.Name, passwordKey)
+	default:
+		return string(secrets[i].Data[passwordKey]), true
+	}
+	return "", false
+}
+
+// profile reports a BFD profile that does not exist; the session does without.
+func (c *compiler) profile(obj v1alpha1.BGPPeer, profiles []v1alpha1.BFDProfile) {
+	want := obj.Spec.BFDProfile
+	if want != "" && !slices.ContainsFunc(profiles, func(p v1alpha1.BFDProfile) bool { return p.Name == want }) {
+		c.problem(KindPeer, obj.Name, v1alpha1.ReasonProfileMissing, "The BFDProfile %s does not exist.", want)
+	}
+}

@@ -1,0 +1,214 @@
+package config
+
+import (
+	"cmp"
+	"math"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"go4.org/netipx"
+	"k8s.io/apimachinery/pkg/labels"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/ipam"
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+// compiledPool is a pool with what allocation order and announcing need beside.
+type compiledPool struct {
+	ipam.Pool
+	labels   labels.Set
+	priority int32         // lower first
+	spec     *netipx.IPSet // all that spec.addresses span
+}
+
+// pools compiles pools, the oldest first: what an older pool contains, a younger one does not get.
+func (c *compiler) pools(o Objects) []compiledPool {
+	reserved := setOf(o.Reserved)
+	var taken netipx.IPSetBuilder
+	var pools []compiledPool
+	for _, obj := range byAge(o.Pools) {
+		p := c.pool(obj, reserved)
+		for _, older := range pools {
+			if shared := intersection(p.spec, older.spec); len(shared) > 0 {
+				c.problem(KindPool, obj.Name, v1alpha1.ReasonOverlap, "It overlaps the older IPAddressPool %s at %s, which keeps these addresses.", older.Name, listRanges(shared))
+			}
+		}
+		var own []netipx.IPRange
+		before := build(&taken)
+		for _, r := range p.Ranges {
+			own = append(own, without(r, before)...)
+		}
+		p.Ranges = own
+		taken.AddSet(p.spec)
+		pools = append(pools, p)
+	}
+	return pools
+}
+
+// ranges reads entries; those that cannot be read are problems.
+func (c *compiler) ranges(pool string, entries []string) []netipx.IPRange {
+	var list []netipx.IPRange
+	for _, entry := range entries {
+		r, err := ParseRange(entry)
+		if err != nil {
+			c.problem(KindPool, pool, v1alpha1.ReasonInvalidAddress, "%v. The pool assigns nothing new until this is mended.", err)
+			continue
+		}
+		list = append(list, r)
+	}
+	return list
+}
+
+// pool compiles one pool by itself.
+func (c *compiler) pool(obj v1alpha1.IPAddressPool, reserved *netipx.IPSet) compiledPool {
+	before := len(c.problems)
+	listed := c.ranges(obj.Name, obj.Spec.Addresses)
+	excluded := c.ranges(obj.Name, obj.Spec.Exclude)
+	invalid := len(c.problems) > before
+	var never netipx.IPSetBuilder
+	for _, r := range excluded {
+		never.AddRange(r)
+	}
+	for _, r := range listed {
+		if p, ok := r.Prefix(); ok && p.Addr().Is6() && !p.IsSingleIP() {
+			never.Add(p.Addr()) // the all-zero host part: RFC 4291 section 2.6.1
+		}
+	}
+	neverSet := build(&never)
+	never.AddSet(reserved)
+	unusable := build(&never)
+	var ranges []netipx.IPRange
+	var seen netipx.IPSetBuilder
+	for _, r := range listed {
+		earlier := build(&seen)
+		for _, part := range without(r, unusable) {
+			ranges = append(ranges, without(part, earlier)...)
+		}
+		seen.AddRange(r)
+	}
+	spec := build(&seen)
+	if shared := intersection(spec, reserved); len(shared) > 0 {
+		c.problem(KindPool, obj.Name, v1alpha1.ReasonReservedOverlap, "It contains addresses of nodes, Services or pods, which are never assigned: %s.", listRanges(shared))
+	}
+	if obj.Spec.Drain {
+		c.problem(KindPool, obj.Name, v1alpha1.ReasonDraining, "It takes no new assignment (drain); holders keep their addresses.")
+	}
+	p := compiledPool{labels: obj.Labels, priority: math.MaxInt32, spec: spec, Pool: ipam.Pool{
+		Name: name.PoolName(obj.Name), Ranges: ranges,
+		Excluded: intersection(spec, neverSet), Reserved: intersection(spec, reserved), Retained: (&compiler{}).ranges(obj.Name, obj.Status.Retained),
+		AvoidBuggyIPs: orTrue(obj.Spec.AvoidBuggyIPs), AutoAssign: orTrue(obj.Spec.AutoAssign),
+		Drain: obj.Spec.Drain || invalid, ReuseDelay: time.Minute,
+	}}
+	if obj.Spec.ReuseDelay != nil {
+		p.ReuseDelay = obj.Spec.ReuseDelay.Duration
+	}
+	c.admission(&p, obj)
+	return p
+}
+
+// admission compiles who may use a pool, and in which order it is tried.
+func (c *compiler) admission(p *compiledPool, obj v1alpha1.IPAddressPool) {
+	unused := map[string]bool{"reclaimPolicy": obj.Spec.ReclaimPolicy == v1alpha1.ReclaimReassign}
+	if sa := obj.Spec.ServiceAllocation; sa != nil {
+		unused["maxPerNamespace"] = sa.MaxPerNamespace != nil
+		p.Admission = &ipam.Admission{
+			Namespaces:         sa.Namespaces,
+			NamespaceSelectors: c.selectors(KindPool, obj.Name, sa.NamespaceSelectors),
+			ServiceSelectors:   c.selectors(KindPool, obj.Name, sa.ServiceSelectors),
+		}
+		p.priority = math.MaxInt32 - 1 // before the open ones
+		if sa.Priority != nil && *sa.Priority > 0 {
+			p.priority = *sa.Priority
+		}
+	}
+	c.notInEffect(KindPool, obj.Name, unused)
+}
+
+// allocationOrder sorts pools as they are tried: those that say who may use them first,
+// by priority, then the open ones; each by name.
+func allocationOrder(pools []compiledPool) []ipam.Pool {
+	sorted := slices.Clone(pools)
+	slices.SortFunc(sorted, func(x, y compiledPool) int {
+		return cmp.Or(cmp.Compare(x.priority, y.priority), cmp.Compare(x.Name, y.Name))
+	})
+	var list []ipam.Pool
+	for _, p := range sorted {
+		list = append(list, p.Pool)
+	}
+	return list
+}
+
+func announcePools(pools []compiledPool) []announce.Pool {
+	var list []announce.Pool
+	for _, p := range pools {
+		var addresses, retained netipx.IPSetBuilder
+		for _, r := range p.Ranges {
+			addresses.AddRange(r)
+		}
+		for _, r := range p.Retained {
+			retained.AddRange(r)
+		}
+		list = append(list, announce.Pool{Name: p.Name, Labels: p.labels, Addresses: build(&addresses), Retained: build(&retained)})
+	}
+	return list
+}
+
+// without returns the parts of a range that a set does not contain, in order.
+func without(r netipx.IPRange, set *netipx.IPSet) []netipx.IPRange {
+	var b netipx.IPSetBuilder
+	b.AddRange(r)
+	b.RemoveSet(set)
+	return build(&b).Ranges()
+}
+
+func intersection(x, y *netipx.IPSet) []netipx.IPRange {
+	var b netipx.IPSetBuilder
+	b.AddSet(x)
+	b.Intersect(y)
+	return build(&b).Ranges()
+}
+
+// build finishes a set; its error names invalid ranges, of which none is ever added.
+func build(b *netipx.IPSetBuilder) *netipx.IPSet {
+	set, err := b.IPSet()
+	if err != nil {
+		return &netipx.IPSet{}
+	}
+	return set
+}
+
+func setOf(prefixes []netip.Prefix) *netipx.IPSet {
+	var b netipx.IPSetBuilder
+	for _, p := range prefixes {
+		b.AddPrefix(p)
+	}
+	return build(&b)
+}
+
+// listRanges writes at most five ranges, one address without its dash.
+func listRanges(ranges []netipx.IPRange) string {
+	said := FormatRanges(ranges[:min(len(ranges), 5)])
+	if len(ranges) > 5 {
+		said = append(said, "…")
+	}
+	return strings.Join(said, ", ")
+}
+
+// FormatRanges writes ranges as entries of a pool are written; ParseRange reads them.
+func FormatRanges(ranges []netipx.IPRange) []string {
+	var list []string
+	for _, r := range ranges {
+		if r.From() == r.To() {
+			list = append(list, r.From().String())
+			continue
+		}
+		list = append(list, r.String())
+	}
+	return list
+}
+
+func orTrue(b *bool) bool { return b == nil || *b }

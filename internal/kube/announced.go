@@ -1,0 +1,158 @@
+package kube
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/config"
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+// announcedWriters is how many conditions are written at once.
+const announcedWriters = 4
+
+// maxNote is how long an event's note may be, in bytes.
+const maxNote = 1000
+
+// Announced writes the condition of that name on Services. It has its own queue and
+// workers, so that nothing that is announced waits for the API server.
+type Announced struct {
+	client client.Client
+	class  string
+	log    logr.Logger
+	// writes says whether this process is the one to write a decision.
+	writes   func(announce.Decision) bool
+	recorder events.EventRecorder
+	queue    workqueue.TypedRateLimitingInterface[name.ServiceKey]
+
+	mu      sync.Mutex // guards desired
+	desired map[name.ServiceKey]announce.Decision
+}
+
+// AnnouncedConfig are the parts of an Announced; see there.
+type AnnouncedConfig struct {
+	Client   client.Client
+	Class    string
+	Log      logr.Logger
+	Writes   func(announce.Decision) bool
+	Recorder events.EventRecorder
+}
+
+// NewAnnounced returns an Announced that writes once it is started.
+func NewAnnounced(c AnnouncedConfig) *Announced {
+	return &Announced{
+		client: c.Client, class: c.Class, log: c.Log, writes: c.Writes, recorder: c.Recorder,
+		desired: map[name.ServiceKey]announce.Decision{},
+		queue: workqueue.NewTypedRateLimitingQueue(
+			workqueue.NewTypedItemExponentialFailureRateLimiter[name.ServiceKey](100*time.Millisecond, 30*time.Second)),
+	}
+}
+
+// Put takes changes of what is announced. It does not block.
+func (a *Announced) Put(changes []announce.Change) {
+	for _, c := range changes {
+		a.mu.Lock()
+		if c.Gone {
+			delete(a.desired, c.Service.Key)
+		} else {
+			a.desired[c.Service.Key] = c.Decision
+		}
+		a.mu.Unlock()
+		if !c.Gone && a.writes(c.Decision) {
+			a.queue.Add(c.Service.Key)
+		}
+	}
+}
+
+// Start writes until ctx ends; it is a manager.Runnable.
+func (a *Announced) Start(ctx context.Context) error {
+	var workers sync.WaitGroup
+	for range announcedWriters {
+		workers.Go(func() {
+			for a.next(ctx) {
+			}
+		})
+	}
+	<-ctx.Done()
+	a.queue.ShutDown()
+	workers.Wait()
+	return nil
+}
+
+// next writes one condition; it returns false when the queue has shut down.
+func (a *Announced) next(ctx context.Context) bool {
+	key, shutdown := a.queue.Get()
+	if shutdown {
+		return false
+	}
+	defer a.queue.Done(key)
+	a.mu.Lock()
+	d, ok := a.desired[key]
+	a.mu.Unlock()
+	if !ok || !a.writes(d) {
+		a.queue.Forget(key)
+		return true
+	}
+	if err := a.write(ctx, key, d.Verdict); err != nil {
+		a.log.Error(err, "cannot write the condition Announced; trying again", "service", key)
+		a.queue.AddRateLimited(key)
+		return true
+	}
+	a.queue.Forget(key)
+	return true
+}
+
+// write writes the condition of one Service, if it is not what it should be. A Service
+// that is gone, or no longer Ballast's, or another one by now, is left alone.
+func (a *Announced) write(ctx context.Context, key name.ServiceKey, v announce.Verdict) error {
+	var s corev1.Service
+	if err := a.client.Get(ctx, types.NamespacedName(key), &s); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	if !config.Ours(&s, a.class) || config.Foreign(&s) {
+		return nil
+	}
+	before := config.Condition(&s, v1alpha1.ConditionAnnounced)
+	if v == (announce.Verdict{}) {
+		if before == nil {
+			return nil // never announced, and Allocated says why
+		}
+		v = announce.Verdict{Reason: v1alpha1.ReasonNotAllocated, Message: "The Service holds no address with Allocated True."}
+	}
+	want := NewCondition(before, v1alpha1.ConditionAnnounced, v.Announced, v.Reason, v.Message)
+	if Same(before, want) {
+		return nil
+	}
+	err := PatchServiceStatus(ctx, a.client, &s, "", nil, map[string]any{"conditions": []metav1.Condition{want}})
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return nil // another Service by now; its own facts follow
+	}
+	if err != nil {
+		return err
+	}
+	a.tell(&s, before, want)
+	return nil
+}
+
+// tell makes an event of a Service that begins or ceases to be announced.
+func (a *Announced) tell(s *corev1.Service, before *metav1.Condition, now metav1.Condition) {
+	kind := corev1.EventTypeNormal
+	if now.Status != metav1.ConditionTrue {
+		kind = corev1.EventTypeWarning
+	}
+	if before == nil || before.Status != now.Status || before.Reason != now.Reason {
+		a.recorder.Eventf(s, nil, kind, now.Reason, "Announce", "%s", now.Message[:min(len(now.Message), maxNote)])
+	}
+}

@@ -1,0 +1,85 @@
+package kube
+
+import (
+	"flag"
+	"fmt"
+	"net/netip"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/config"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+)
+
+// Options are the flags that both daemons have. --kubeconfig is controller-runtime's.
+type Options struct {
+	Namespace, Class, Metrics, Health string
+	Version                           bool
+}
+
+// Defaults are those that differ between the daemons.
+type Defaults struct{ Metrics, Health string }
+
+// Flags defines the flags; the result is filled in when they are parsed.
+func Flags(fs *flag.FlagSet, d Defaults) *Options {
+	o := &Options{}
+	config.RegisterFlags(fs)
+	fs.StringVar(&o.Namespace, "namespace", "ballast-system", "Namespace of Ballast's own objects.")
+	fs.StringVar(&o.Class, "load-balancer-class", "", "Serve the Services with this spec.loadBalancerClass; empty: those without one.")
+	fs.StringVar(&o.Metrics, "metrics-bind-address", d.Metrics, `Address of the metrics; "0" is off. Beyond loopback it is HTTPS with authentication.`)
+	fs.StringVar(&o.Health, "health-probe-bind-address", d.Health, `Address of /healthz and /readyz; "0" is off.`)
+	fs.BoolVar(&o.Version, "version", false, "Print the version and exit.")
+	return o
+}
+
+// RESTConfig finds the API server: by --kubeconfig, $KUBECONFIG or the pod's service
+// account. The API server's own fairness limits requests, not the client.
+func (o *Options) RESTConfig() (*rest.Config, error) {
+	cfg, err := config.GetConfig()
+	if err != nil {
+		return nil, fmt.Errorf("find API server (--kubeconfig, $KUBECONFIG or a pod's service account): %w", err)
+	}
+	cfg.QPS = -1
+	return cfg, nil
+}
+
+// MetricsServer serves metrics in the clear on loopback, and beyond it over TLS to those
+// alone who may get the path /metrics (Kubernetes SubjectAccessReview).
+func (o *Options) MetricsServer() metricsserver.Options {
+	m := metricsserver.Options{BindAddress: o.Metrics}
+	if !o.loopbackMetrics() {
+		m.SecureServing, m.FilterProvider = true, filters.WithAuthenticationAndAuthorization
+	}
+	return m
+}
+
+func (o *Options) loopbackMetrics() bool {
+	if o.Metrics == "0" || strings.HasPrefix(o.Metrics, "localhost:") {
+		return true
+	}
+	a, err := netip.ParseAddrPort(o.Metrics)
+	return err == nil && a.Addr().IsLoopback()
+}
+
+// CacheOptions keep caches small: Secrets of Ballast's namespace alone, no managed fields.
+func CacheOptions(namespace string) cache.Options {
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
+			&corev1.Node{}:   {Transform: trimNode},
+		},
+	}
+}
+
+// trimNode drops what Ballast does not read and what makes a Node large.
+func trimNode(o any) (any, error) {
+	if n, ok := o.(*corev1.Node); ok {
+		n.ManagedFields, n.Status.Images, n.Status.VolumesAttached, n.Status.VolumesInUse = nil, nil, nil, nil
+	}
+	return o, nil
+}

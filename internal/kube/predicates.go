@@ -1,0 +1,41 @@
+package kube
+
+import (
+	"maps"
+	"slices"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/config"
+)
+
+// changed lets an update through if something that is gathered changed: a Node's
+// heartbeat does not, nor does a status that Ballast itself wrote.
+func changed() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return differ(e.ObjectOld, e.ObjectNew) }}
+}
+
+func differ(before, after client.Object) bool {
+	if !maps.Equal(before.GetLabels(), after.GetLabels()) {
+		return true
+	}
+	switch x := before.(type) {
+	case *corev1.Node:
+		y, ok := after.(*corev1.Node)
+		return !ok || !equality.Semantic.DeepEqual(config.Node(x, config.Settings{}), config.Node(y, config.Settings{})) ||
+			!slices.Equal(x.Status.Addresses, y.Status.Addresses) || !slices.Equal(x.Spec.PodCIDRs, y.Spec.PodCIDRs)
+	case *corev1.Namespace:
+		return false // only its labels count
+	case *v1alpha1.IPAddressPool:
+		y, ok := after.(*v1alpha1.IPAddressPool)
+		return !ok || x.Generation != y.Generation || !slices.Equal(x.Status.Retained, y.Status.Retained)
+	case *corev1.Secret:
+		return before.GetResourceVersion() != after.GetResourceVersion()
+	}
+	return before.GetGeneration() != after.GetGeneration()
+}

@@ -1,0 +1,66 @@
+package kube
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+)
+
+// WriteTimeout bounds one write. It is shorter than the lease of the leader, so that no
+// write outlives its leadership.
+const WriteTimeout = 3 * time.Second
+
+// maxMessage is how long a condition's message may be, in bytes.
+const maxMessage = 1024
+
+// NewCondition makes a condition that follows before: the time of transition stays if the status does.
+func NewCondition(before *metav1.Condition, kind string, ok bool, reason v1alpha1.Reason, message string) metav1.Condition {
+	c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: string(reason), Message: message, LastTransitionTime: metav1.Now()}
+	if ok {
+		c.Status = metav1.ConditionTrue
+	}
+	if len(c.Message) > maxMessage {
+		c.Message = c.Message[:maxMessage-3] + "..."
+	}
+	if before != nil && before.Status == c.Status {
+		c.LastTransitionTime = before.LastTransitionTime
+	}
+	return c
+}
+
+// Same says whether two conditions say the same.
+func Same(x *metav1.Condition, y metav1.Condition) bool {
+	return x != nil && x.Status == y.Status && x.Reason == y.Reason && x.Message == y.Message
+}
+
+// PatchServiceStatus sends one strategic merge patch to a Service's status subresource,
+// on condition that it still is the Service with this uid and, if resourceVersion is not
+// empty, unchanged since.
+func PatchServiceStatus(ctx context.Context, c client.Client, s *corev1.Service, resourceVersion string, metadata, status map[string]any) error {
+	ctx, cancel := context.WithTimeout(ctx, WriteTimeout)
+	defer cancel()
+	meta := map[string]any{"uid": s.UID}
+	if resourceVersion != "" {
+		meta["resourceVersion"] = resourceVersion
+	}
+	for k, v := range metadata {
+		meta[k] = v
+	}
+	body, err := json.Marshal(map[string]any{"metadata": meta, "status": status})
+	if err != nil {
+		return fmt.Errorf("encode patch: %w", err)
+	}
+	target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name}}
+	if err := c.Status().Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, body)); err != nil {
+		return fmt.Errorf("patch status of Service %s/%s: %w", s.Namespace, s.Name, err)
+	}
+	return nil
+}

@@ -1,0 +1,377 @@
+package membership
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
+
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+// patience bounds every wait of these tests.
+const patience = 30 * time.Second
+
+// childEnv holds the order of a child process, which is this test binary started again.
+const childEnv = "BALLAST_TEST_MEMBER"
+
+type order struct {
+	Name    name.NodeName
+	Address netip.Addr
+	Peers   []netip.Addr
+	Keys    []byte
+}
+
+func TestMain(m *testing.M) {
+	if value := os.Getenv(childEnv); value != "" {
+		if err := child(value); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// child is one member in a process of its own; it writes each view as a line.
+func child(value string) error {
+	var o order
+	if err := json.Unmarshal([]byte(value), &o); err != nil {
+		return err
+	}
+	keys, err := ParseKeys(o.Keys)
+	if err != nil {
+		return err
+	}
+	m, err := New(Config{NodeName: o.Name, BindAddr: o.Address, Keys: keys, Label: "test", Log: logr.Discard()})
+	if err != nil {
+		return err
+	}
+	m.SetPeers(o.Peers)
+	go func() {
+		for view := range m.Views() {
+			_ = json.NewEncoder(os.Stdout).Encode(view)
+		}
+	}()
+	return m.Run(context.Background())
+}
+
+// spawn starts a member in a process of its own and returns its views, and a function that
+// kills it without a word.
+func spawn(t *testing.T, o order) (<-chan View, func()) {
+	t.Helper()
+	value, err := json.Marshal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	command := exec.Command(os.Args[0])
+	command.Env = append(os.Environ(), childEnv+"="+string(value))
+	command.Stderr = os.Stderr
+	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	out, err := command.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	started := make(chan error)
+	views, ended := make(chan View, 100), make(chan struct{})
+	go func() { // Pdeathsig follows the thread that starts the child
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(ended)
+		err := command.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			var v View
+			if json.Unmarshal(lines.Bytes(), &v) == nil {
+				views <- v
+			}
+		}
+		_ = command.Wait()
+	}()
+	if err := <-started; err != nil {
+		t.Fatal(err)
+	}
+	kill := func() {
+		_ = command.Process.Kill()
+		<-ended
+	}
+	t.Cleanup(kill)
+	return views, kill
+}
+
+// hosts returns loopback addresses that no other test uses.
+func hosts(n int) []netip.Addr {
+	a := [4]byte{127, byte(1 + rand.N(254)), byte(rand.N(256)), 0}
+	var list []netip.Addr
+	for i := range n {
+		a[3] = byte(i + 1)
+		list = append(list, netip.AddrFrom4(a))
+	}
+	return list
+}
+
+// start runs a member in this process and returns it and a function that ends it.
+func start(t *testing.T, config Config) (*Membership, func()) {
+	t.Helper()
+	if config.Label == "" {
+		config.Label = "test"
+	}
+	m, err := New(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx) }()
+	stop := func() {
+		cancel()
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("Run() = %v", err)
+			}
+			ended <- nil
+		case <-time.After(patience):
+			t.Error("Run does not end")
+		}
+	}
+	t.Cleanup(stop)
+	return m, stop
+}
+
+// await reads views until one says what is wanted.
+func await(t *testing.T, views <-chan View, joined bool, want ...name.NodeName) {
+	t.Helper()
+	var last View
+	limit := time.After(patience)
+	for {
+		select {
+		case last = <-views:
+			if last.Joined == joined && slices.Equal(last.Members, want) {
+				return
+			}
+		case <-limit:
+			t.Fatalf("the last view is %+v, want %v, joined %v", last, want, joined)
+		}
+	}
+}
+
+func member(node name.NodeName, address netip.Addr, keys ...Key) Config {
+	return Config{NodeName: node, BindAddr: address, Keys: keys, Log: logr.Discard()}
+}
+
+func TestMembersFindEachOtherAndNoticeWhoLeaves(t *testing.T) {
+	t.Parallel()
+	at, k := hosts(3), key(1)
+	a, _ := start(t, member("a", at[0], k))
+	b, _ := start(t, member("b", at[1], k))
+	c, stop := start(t, member("c", at[2], k))
+	await(t, a.Views(), false, "a") // nobody has said who the peers are
+	for _, m := range []*Membership{a, b, c} {
+		m.SetPeers(at)
+	}
+	for _, m := range []*Membership{a, b, c} {
+		await(t, m.Views(), true, "a", "b", "c")
+	}
+	stop()
+	await(t, a.Views(), true, "a", "b")
+	await(t, b.Views(), true, "a", "b")
+}
+
+func TestAMemberThatDiesIsNoticedAndFoundAgainWhenItReturns(t *testing.T) {
+	t.Parallel()
+	at, k := hosts(3), key(1)
+	b, _ := start(t, member("b", at[1], k))
+	b.SetPeers(at)
+	var views []<-chan View
+	var kill func()
+	dying := order{Name: "c", Address: at[2], Peers: at, Keys: Keys{k}.Format()}
+	for _, o := range []order{{Name: "a", Address: at[0], Peers: at, Keys: Keys{k}.Format()}, dying} {
+		v, f := spawn(t, o)
+		views, kill = append(views, v), f
+	}
+	await(t, b.Views(), true, "a", "b", "c")
+	await(t, views[0], true, "a", "b", "c")
+	await(t, views[1], true, "a", "b", "c")
+	kill()
+	await(t, b.Views(), true, "a", "b")
+	await(t, views[0], true, "a", "b")
+	dying.Peers = nil // the others must find it
+	again, _ := spawn(t, dying)
+	await(t, again, true, "a", "b", "c")
+	await(t, b.Views(), true, "a", "b", "c")
+}
+
+func TestAMemberThatReturnsWithAnotherAddressIsAccepted(t *testing.T) {
+	t.Parallel()
+	at, k := hosts(3), key(1)
+	a, _ := start(t, member("a", at[0], k))
+	a.SetPeers(at)
+	v, kill := spawn(t, order{Name: "b", Address: at[1], Peers: at, Keys: Keys{k}.Format()})
+	await(t, v, true, "a", "b")
+	await(t, a.Views(), true, "a", "b")
+	kill()
+	await(t, a.Views(), true, "a")
+	v, _ = spawn(t, order{Name: "b", Address: at[2], Peers: at, Keys: Keys{k}.Format()})
+	await(t, v, true, "a", "b")
+	await(t, a.Views(), true, "a", "b")
+}
+
+func TestANodeWithoutPeersHasJoined(t *testing.T) {
+	t.Parallel()
+	at := hosts(1)
+	m, _ := start(t, member("a", at[0], key(1)))
+	m.SetPeers(at)
+	await(t, m.Views(), true, "a")
+}
+
+func TestANodeWhosePeersAreAllAbsentHasJoined(t *testing.T) {
+	t.Parallel()
+	at := hosts(5)
+	m, _ := start(t, member("a", at[0], key(1)))
+	m.SetPeers(at)
+	await(t, m.Views(), true, "a")
+}
+
+func TestOnlyWhoHasTheKeyIsLetIn(t *testing.T) {
+	t.Parallel()
+	at := hosts(3)
+	a, _ := start(t, member("a", at[0], key(1)))
+	thief, _ := start(t, member("thief", at[1], key(2)))
+	a.SetPeers(at)
+	thief.SetPeers(at)
+	await(t, a.Views(), true, "a")
+	await(t, thief.Views(), true, "thief")
+
+	// A member with the right key is let in meanwhile.
+	b, _ := start(t, member("b", at[2], key(1)))
+	b.SetPeers(at)
+	await(t, a.Views(), true, "a", "b")
+	await(t, b.Views(), true, "a", "b")
+
+	// Rotation: everybody learns the new key, then uses it, then forgets the old one.
+	for _, keys := range []Keys{{key(1), key(2)}, {key(2), key(1)}, {key(2)}} {
+		for _, m := range []*Membership{a, b} {
+			if err := m.SetKeys(keys); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	await(t, thief.Views(), true, "a", "b", "thief")
+	await(t, a.Views(), true, "a", "b", "thief")
+}
+
+func TestAnotherClusterIsRefused(t *testing.T) {
+	t.Parallel()
+	at, k := hosts(2), key(1)
+	a, _ := start(t, member("a", at[0], k))
+	foreign := member("b", at[1], k)
+	foreign.Label = "another cluster"
+	b, _ := start(t, foreign)
+	a.SetPeers(at)
+	b.SetPeers(at)
+	await(t, a.Views(), true, "a")
+	await(t, b.Views(), true, "b")
+}
+
+func TestAPortThatIsHeldIsWaitedForAndSaidOnce(t *testing.T) {
+	t.Parallel()
+	at := hosts(1)
+	for _, network := range []string{"tcp", "udp"} {
+		t.Run(network, func(t *testing.T) {
+			address := netip.AddrPortFrom(at[0], DefaultPort).String()
+			var held interface{ Close() error }
+			var err error
+			if network == "tcp" {
+				held, err = net.Listen("tcp", address)
+			} else {
+				held, err = net.ListenPacket("udp", address)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer held.Close()
+			lines := make(chan string, 100)
+			config := member("a", at[0], key(1))
+			config.Log = funcr.New(func(_, args string) { lines <- args }, funcr.Options{})
+			m, stop := start(t, config)
+			defer stop()
+			m.SetPeers(at)
+			var said string
+			select {
+			case said = <-lines:
+			case <-time.After(patience):
+			}
+			if !strings.Contains(said, "cannot open gossip port") || !strings.Contains(said, "address already in use") {
+				t.Errorf("logged %s", said)
+			}
+			// Two tries later it is still said once.
+			select {
+			case v := <-m.Views():
+				t.Errorf("a view arrived without a port: %+v", v)
+			case said := <-lines:
+				t.Errorf("logged again: %s", said)
+			case <-time.After(retryMin + 2*retryMin):
+			}
+			held.Close()
+			await(t, m.Views(), true, "a")
+		})
+	}
+}
+
+func TestRunEndsWhileItWaitsForItsPort(t *testing.T) {
+	t.Parallel()
+	// An address of the documentation range that this host does not have.
+	_, stop := start(t, member("a", netip.MustParseAddr("192.0.2.77"), key(1)))
+	stop()
+}
+
+func TestNewRefusesWhatCannotWork(t *testing.T) {
+	t.Parallel()
+	good := member("a", netip.MustParseAddr("127.0.0.1"), key(1))
+	tests := []struct {
+		name   string
+		change func(*Config)
+	}{
+		{"no node name", func(c *Config) { c.NodeName = "" }},
+		{"no address", func(c *Config) { c.BindAddr = netip.Addr{} }},
+		{"all addresses", func(c *Config) { c.BindAddr = netip.IPv4Unspecified() }},
+		{"a multicast address", func(c *Config) { c.BindAddr = netip.MustParseAddr("224.0.0.1") }},
+		{"no key", func(c *Config) { c.Keys = nil }},
+		{"a label that is too long", func(c *Config) { c.Label = strings.Repeat("x", 256) }},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			config := good
+			tt.change(&config)
+			if _, err := New(config); err == nil {
+				t.Error("New() accepts it")
+			}
+		})
+	}
+	m, err := New(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.SetKeys(nil); err == nil {
+		t.Error("SetKeys() takes away all keys")
+	}
+}

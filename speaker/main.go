@@ -1,0 +1,101 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log/zap"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/kube"
+	"github.com/ballast-lb/ballast/internal/membership"
+	"github.com/ballast-lb/ballast/internal/name"
+	"github.com/ballast-lb/ballast/internal/version"
+)
+
+// options are the speaker's flags.
+type options struct {
+	*kube.Options
+	node       string
+	gossipPort int
+}
+
+func main() {
+	o := options{Options: kube.Flags(flag.CommandLine, kube.Defaults{Metrics: "127.0.0.1:7474", Health: ":7475"})}
+	flag.StringVar(&o.node, "node-name", os.Getenv("NODE_NAME"), "Name of the Node that this speaker runs on; default $NODE_NAME.")
+	flag.IntVar(&o.gossipPort, "gossip-bind-port", membership.DefaultPort, "UDP and TCP port of the speakers' gossip, the same on all nodes.")
+	var zapOptions zap.Options
+	zapOptions.BindFlags(flag.CommandLine)
+	flag.Parse()
+	if o.Version {
+		fmt.Println(version.String("speaker"))
+		return
+	}
+	log := zap.New(zap.UseFlagOptions(&zapOptions))
+	ctrl.SetLogger(log)
+	if err := run(ctrl.SetupSignalHandler(), o, log); err != nil && !errors.Is(err, context.Canceled) {
+		log.Error(err, "speaker ended")
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context, o options, log logr.Logger) error {
+	log.Info("starting", "version", version.Version, "node", o.node, "loadBalancerClass", o.Class)
+	if o.node == "" {
+		return errors.New("read flags: --node-name or $NODE_NAME must name the Node that this speaker runs on")
+	}
+	if o.gossipPort < 1 || o.gossipPort > 65535 {
+		return fmt.Errorf("read flags: --gossip-bind-port %d is no port", o.gossipPort)
+	}
+	cfg, err := o.RESTConfig()
+	if err != nil {
+		return err
+	}
+	if err := kube.Wait(ctx, cfg, log); err != nil {
+		return err
+	}
+	if err := kube.WaitForPorts(ctx, log, o.Metrics, o.Health); err != nil {
+		return err
+	}
+	mgr, err := newManager(cfg, o)
+	if err != nil {
+		return err
+	}
+	self, err := identify(ctx, mgr.GetAPIReader(), name.NodeName(o.node), log)
+	if err != nil {
+		return err
+	}
+	s := newSpeaker(self, o, mgr, log)
+	if err := s.setUp(ctx, mgr); err != nil {
+		return err
+	}
+	if err := metrics.Registry.Register(s.metrics()); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
+	}
+	return mgr.Start(ctx)
+}
+
+func newManager(cfg *rest.Config, o options) (manager.Manager, error) {
+	scheme := runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return nil, fmt.Errorf("build scheme: %w", err)
+	}
+	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
+		Scheme: scheme, Cache: kube.CacheOptions(o.Namespace), Metrics: o.MetricsServer(), HealthProbeBindAddress: o.Health,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("make manager: %w", err)
+	}
+	return mgr, mgr.AddHealthzCheck("healthz", healthz.Ping)
+}

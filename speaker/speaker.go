@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+
+	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/bgp"
+	"github.com/ballast-lb/ballast/internal/config"
+	"github.com/ballast-lb/ballast/internal/kube"
+	"github.com/ballast-lb/ballast/internal/layer2"
+	"github.com/ballast-lb/ballast/internal/link"
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+// identity is what a speaker knows of its node and cluster before anything else.
+type identity struct {
+	node      name.NodeName
+	uid       types.UID
+	addresses []netip.Addr // the Node's internal ones, at least one
+	cluster   string       // the uid of the namespace kube-system
+}
+
+// speaker carries what the engine decides to the network, and what the network and the
+// other speakers say to the engine.
+type speaker struct {
+	self    identity
+	log     logr.Logger
+	engine  *kube.Engine
+	links   *link.Watcher
+	layer2  *layer2.Announcer
+	bgp     *bgp.Server
+	gossip  *gossip
+	status  *status
+	written *kube.Announced
+
+	snapshot atomic.Pointer[link.Snapshot]
+	synced   atomic.Bool
+}
+
+func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) *speaker {
+	s := &speaker{
+		self: self, log: log, engine: kube.NewEngine(),
+		links:  link.NewWatcher(log.WithName("link")),
+		layer2: layer2.New(layer2.Config{Log: log.WithName("layer2")}),
+		bgp:    bgp.New(bgp.Config{NodeName: self.node, RouterID: firstIPv4(self.addresses), Log: log.WithName("bgp")}),
+	}
+	s.snapshot.Store(&link.Snapshot{})
+	s.gossip = newGossip(mgr.GetClient(), self, o, log.WithName("gossip"))
+	s.gossip.tell = s.engine.Tell
+	s.status = newStatus(mgr.GetClient(), self, s.peers, s.interfaces, log.WithName("status"))
+	s.written = kube.NewAnnounced(kube.AnnouncedConfig{
+		Client: mgr.GetClient(), Class: o.Class, Log: log.WithName("announced"),
+		Recorder: mgr.GetEventRecorder("ballast-speaker"),
+		Writes:   func(d announce.Decision) bool { return d.Owner == self.node },
+	})
+	s.engine.Self, s.engine.Cache = self.node, mgr.GetCache()
+	s.engine.Apply = s.apply
+	s.engine.First = []announce.Fact{announce.MembersKnown{}, announce.SelfKnown{}} // until told, nobody is known to live
+	s.engine.Gatherer = &kube.Gatherer{
+		Client: mgr.GetClient(), Class: o.Class, Namespace: o.Namespace,
+		Facts: s.engine.Tell, Compiled: s.configure,
+	}
+	return s
+}
+
+func (s *speaker) setUp(ctx context.Context, mgr manager.Manager) error {
+	runnables := []manager.RunnableFunc{
+		s.engine.Start, s.written.Start, s.gossip.Start, s.status.Start,
+		s.links.Run, s.layer2.Run, s.bgp.Run, s.watch,
+	}
+	var errs []error
+	for _, r := range runnables {
+		errs = append(errs, mgr.Add(r))
+	}
+	errs = append(errs, s.engine.Gatherer.SetUp(ctx, mgr), s.gossip.setUp(mgr), mgr.AddReadyzCheck("synced", s.ready))
+	return errors.Join(errs...)
+}
+
+// ready says whether all Services have been read and what follows has been announced.
+func (s *speaker) ready(*http.Request) error {
+	if !s.synced.Load() {
+		return errors.New("not synced with the API server yet")
+	}
+	return nil
+}
+
+// apply carries a step's changes to the network. Paths come before peers, so that a new
+// session begins with all that there is.
+func (s *speaker) apply(state *announce.State, changes []announce.Change) {
+	for _, c := range changes {
+		key, d := c.Service.Key, c.Decision
+		s.layer2.Set(key, d.Layer2)
+		s.bgp.Set(key, d.Routes)
+		s.log.V(1).Info("planned", "service", key.String(), "owner", d.Owner, "layer2", d.Layer2, "routes", d.Routes, "reason", d.Verdict.Reason)
+	}
+	s.bgp.SetPeers(s.sessions(state))
+	s.bgp.Sync()
+	s.gossip.setPeers(state.Nodes())
+	s.written.Put(changes)
+	s.synced.Store(true)
+}
+
+// configure takes those settings that are not facts; it is Gatherer.Compiled.
+func (s *speaker) configure(_ context.Context, _ config.Objects, c config.Compiled) error {
+	s.layer2.SetRefreshInterval(c.Settings.RefreshInterval)
+	return nil
+}
+
+// watch follows links and sessions until ctx ends.
+func (s *speaker) watch(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case links := <-s.links.Changes():
+			s.snapshot.Store(&links)
+			s.layer2.SetLinks(links)
+		case <-s.bgp.Changed():
+		}
+		s.status.changed()
+		if err := s.engine.Tell(ctx, s.known()); err != nil {
+			return nil // ctx ended
+		}
+	}
+}
+
+// known is what the node knows of itself.
+func (s *speaker) known() announce.SelfKnown {
+	var self announce.SelfKnown
+	for _, i := range s.interfaces() {
+		one := announce.Interface{Name: i.Name, Up: i.Up}
+		for _, a := range stable(i) {
+			one.Prefixes = append(one.Prefixes, a.Prefix)
+		}
+		self.Interfaces = append(self.Interfaces, one)
+	}
+	for _, p := range s.peers() {
+		if p.State == bgp.Established {
+			self.Established = append(self.Established, p.Name)
+		}
+	}
+	slices.Sort(self.Established)
+	return self
+}
+
+func (s *speaker) peers() []bgp.PeerState { return s.bgp.Peers() }
+
+// interfaces returns the interfaces that are fit for announcing.
+func (s *speaker) interfaces() link.Snapshot {
+	return slices.DeleteFunc(slices.Clone(*s.snapshot.Load()), func(i link.Interface) bool { return i.Unfit() != "" })
+}
+
+// sessions returns the peers with the next hops of the interface that each is reached through.
+func (s *speaker) sessions(state *announce.State) []announce.Peer {
+	peers := state.Sessions()
+	for i := range peers {
+		peers[i].NextHop4, peers[i].NextHop6 = s.nextHops(peers[i].Address)
+	}
+	return peers
+}
+
+// nextHops returns the first stable global address of each family on the interface with
+// the on-link prefix that contains a peer or, for a peer further away, of the interface
+// that holds the Node's internal address.
+func (s *speaker) nextHops(peer netip.Addr) (v4, v6 netip.Addr) {
+	links := s.interfaces()
+	via := slices.IndexFunc(links, func(i link.Interface) bool {
+		return slices.ContainsFunc(stable(i), func(a link.Address) bool { return a.Prefix.Contains(peer) })
+	})
+	if via < 0 {
+		via = slices.IndexFunc(links, func(i link.Interface) bool {
+			return slices.ContainsFunc(stable(i), func(a link.Address) bool { return a.Prefix.Addr() == s.self.addresses[0] })
+		})
+	}
+	if via < 0 {
+		return v4, v6
+	}
+	for _, a := range stable(links[via]) {
+		switch addr := a.Prefix.Addr(); {
+		case addr.Is4() && !v4.IsValid():
+			v4 = addr
+		case addr.Is6() && !v6.IsValid():
+			v6 = addr
+		}
+	}
+	return v4, v6
+}
+
+// stable returns the stable global addresses of an interface.
+func stable(i link.Interface) []link.Address {
+	return slices.DeleteFunc(slices.Clone(i.Addresses), func(a link.Address) bool { return !a.Global || !a.Stable })
+}
+
+// firstIPv4 returns the zero value if there is none.
+func firstIPv4(addresses []netip.Addr) netip.Addr {
+	i := slices.IndexFunc(addresses, netip.Addr.Is4)
+	if i < 0 {
+		return netip.Addr{}
+	}
+	return addresses[i]
+}
+
+// describe names a peer's families that are not carried, for people.
+func describe(p bgp.PeerState) string {
+	said := p.LastError
+	for family, carriage := range map[string]bgp.Carriage{"IPv4": p.IPv4, "IPv6": p.IPv6} {
+		if carriage == bgp.NoNextHop || carriage == bgp.NotNegotiated {
+			said = fmt.Sprintf("%s is not announced (%s). %s", family, carriage, said)
+		}
+	}
+	return said
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"reflect"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/bgp"
+	"github.com/ballast-lb/ballast/internal/kube"
+	"github.com/ballast-lb/ballast/internal/link"
+	"github.com/ballast-lb/ballast/internal/version"
+)
+
+const (
+	// refreshInterval is how often the status is written though nothing changed.
+	refreshInterval = 30 * time.Second
+	// settleTime gathers changes that come together into one write.
+	settleTime = 100 * time.Millisecond
+	// firstRetry and lastRetry bound the pause after a write that failed; it doubles.
+	firstRetry = time.Second
+	lastRetry  = 30 * time.Second
+)
+
+// status writes the Speaker object of this node.
+type status struct {
+	client     client.Client
+	self       identity
+	peers      func() []bgp.PeerState
+	interfaces func() link.Snapshot
+	log        logr.Logger
+	poke       chan struct{}
+}
+
+func newStatus(c client.Client, self identity, peers func() []bgp.PeerState, interfaces func() link.Snapshot, log logr.Logger) *status {
+	return &status{client: c, self: self, peers: peers, interfaces: interfaces, log: log, poke: make(chan struct{}, 1)}
+}
+
+// changed says that the status is to be written soon. It never blocks.
+func (s *status) changed() {
+	select {
+	case s.poke <- struct{}{}:
+	default:
+	}
+}
+
+// Start writes until ctx ends; it is a manager.Runnable.
+func (s *status) Start(ctx context.Context) error {
+	retry := firstRetry
+	for next := time.Duration(0); ; {
+		timer := time.NewTimer(next)
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return nil
+		case <-s.poke:
+			timer.Stop()
+			next = settleTime
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-time.After(settleTime):
+			}
+		case <-timer.C:
+		}
+		if err := s.write(ctx); err != nil {
+			s.log.Error(err, "cannot write the status of this speaker; trying again", "in", retry)
+			next, retry = retry, min(2*retry, lastRetry)
+			continue
+		}
+		next, retry = refreshInterval, firstRetry
+	}
+}
+
+func (s *status) write(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, kube.WriteTimeout)
+	defer cancel()
+	var existing v1alpha1.Speaker
+	err := s.client.Get(ctx, client.ObjectKey{Name: string(s.self.node)}, &existing)
+	if apierrors.IsNotFound(err) {
+		existing = v1alpha1.Speaker{ObjectMeta: metav1.ObjectMeta{
+			Name: string(s.self.node),
+			OwnerReferences: []metav1.OwnerReference{{
+				APIVersion: corev1.SchemeGroupVersion.String(), Kind: "Node", Name: string(s.self.node), UID: s.self.uid,
+			}},
+		}}
+		if err = s.client.Create(ctx, &existing); apierrors.IsAlreadyExists(err) {
+			err = nil // the cache lags behind; the patch below finds it
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("get or create Speaker: %w", err)
+	}
+	after := existing.DeepCopy()
+	s.fill(&after.Status)
+	if reflect.DeepEqual(existing.Status, after.Status) {
+		return nil
+	}
+	if err := s.client.Status().Patch(ctx, after, client.MergeFrom(&existing)); err != nil {
+		return fmt.Errorf("write status of Speaker: %w", err)
+	}
+	return nil
+}
+
+// fill writes what is known now.
+func (s *status) fill(to *v1alpha1.SpeakerStatus) {
+	to.Version = version.Version
+	to.Peers = nil
+	for _, p := range s.peers() {
+		since := metav1.NewTime(p.Since.Truncate(time.Second))
+		to.Peers = append(to.Peers, v1alpha1.SpeakerPeer{
+			Name: string(p.Name), Address: p.Address.String(), State: string(p.State), Since: &since, LastError: describe(p),
+		})
+	}
+	to.Layer2 = &v1alpha1.SpeakerLayer2{}
+	for _, i := range s.interfaces() {
+		one := v1alpha1.SpeakerInterface{Name: i.Name, MAC: i.MAC.String(), Up: i.Up}
+		for _, a := range stable(i) {
+			one.Addresses = append(one.Addresses, a.Prefix.String())
+		}
+		to.Layer2.Interfaces = append(to.Layer2.Interfaces, one)
+	}
+	// The time in the message makes a refresh of a status that did not change.
+	meta.SetStatusCondition(&to.Conditions, metav1.Condition{
+		Type: v1alpha1.ConditionAlive, Status: metav1.ConditionTrue, Reason: string(v1alpha1.ReasonRefreshed),
+		Message: "Refreshed at " + time.Now().UTC().Format(time.RFC3339) + ".",
+	})
+	meta.SetStatusCondition(&to.Conditions, metav1.Condition{
+		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: string(v1alpha1.ReasonReady), Message: "The speaker follows the API server.",
+	})
+}

@@ -1,0 +1,324 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"github.com/ballast-lb/ballast/test/lab"
+)
+
+// wanService is the one thing that the demo adds to config/samples: an address of each
+// family for the routers.
+const wanService = `apiVersion: v1
+kind: Service
+metadata:
+  name: demo-wan
+  annotations:
+    ballast.dev/address-pool: wan
+spec:
+  type: LoadBalancer
+  ipFamilyPolicy: RequireDualStack
+  selector:
+    app: demo
+  ports:
+  - name: http
+    port: 80
+    targetPort: http
+`
+
+// demoCommand runs the demo in this process and removes the lab, or, with KEEP=1, in the background and leaves it.
+func demoCommand(ctx context.Context, name string, args []string) error {
+	o, _, err := upFlags(name, "demo", args)
+	if err != nil {
+		return err
+	}
+	if keep := os.Getenv("KEEP"); keep != "" && keep != "0" {
+		if err := background(ctx, name, append([]string{"--demo"}, args...)); err != nil {
+			return err
+		}
+		fmt.Print(strings.ReplaceAll(whatNext, "LAB", strings.TrimSuffix("bin/lab --name "+name, " --name blst")))
+		return nil
+	}
+	began := time.Now()
+	o.Progress = func(message string) { fmt.Println("  " + message) }
+	l, err := lab.Up(ctx, o)
+	if err != nil {
+		return err
+	}
+	err = demonstrate(ctx, l, os.Stdout)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, l.Diagnostics())
+	}
+	fmt.Println("\nRemoving everything ...")
+	err = errors.Join(err, l.Down())
+	if err == nil {
+		fmt.Printf("Done in %s. KEEP=1 make demo leaves it up, to play with.\n", time.Since(began).Round(time.Second))
+	}
+	return err
+}
+
+const whatNext = `
+The lab is still up. Try:
+  LAB status
+  LAB kubectl get services,speakers
+  LAB kubectl describe service demo
+  LAB exec lan ip neigh               # which node answers for the LAN address
+  LAB power-off n1                    # ... and then look again; power-on n1 brings it back
+  LAB vtysh r1 show ip bgp
+  LAB logs speaker-n1
+  LAB down                            # removes everything
+`
+
+// demonstration prints what it does as it goes.
+type demonstration struct {
+	lab *lab.Lab
+	out io.Writer
+	n   int
+}
+
+// demonstrate shows addresses at work in a lab that is up.
+func demonstrate(ctx context.Context, l *lab.Lab, out io.Writer) error {
+	d := &demonstration{lab: l, out: out}
+	for _, step := range []func(context.Context) error{d.applySamples, d.runPods, d.showAddresses, d.showRoutes, d.reachFromLAN, d.reachFromWAN} {
+		if err := step(ctx); err != nil {
+			return fmt.Errorf("demonstrate: %w", err)
+		}
+	}
+	d.say("What happened: the controller gave each Service an address of its pool. For the LAN address one node's\n" +
+		"speaker answers ARP; for the WAN addresses every node's speaker told the router, by BGP, that it is a way\n" +
+		"there. From the node on it is kube-proxy that carries the traffic to a pod.")
+	return nil
+}
+
+func (d *demonstration) say(text string) { fmt.Fprintf(d.out, "\n%s\n", text) }
+
+func (d *demonstration) step(text string) {
+	d.n++
+	d.say(fmt.Sprintf("%d. %s", d.n, text))
+}
+
+// show prints a command and its output, indented.
+func (d *demonstration) show(command, output string) {
+	output = strings.TrimRight(output, "\n")
+	fmt.Fprintf(d.out, "\n   $ %s\n   %s\n", command, strings.ReplaceAll(output, "\n", "\n   "))
+}
+
+func (d *demonstration) applySamples(ctx context.Context) error {
+	root, err := lab.RepositoryRoot()
+	if err != nil {
+		return err
+	}
+	d.step("The operator says which addresses there are and how to announce them: pools, advertisements, BGP peers.")
+	samples := filepath.Join(root, "config", "samples")
+	out, err := d.lab.Kubectl(ctx, "apply", "-f", samples)
+	d.show("kubectl apply -f config/samples", out)
+	if err != nil {
+		return err
+	}
+	d.step("And a Service that wants one address of each family from the pool wan.")
+	if err := d.lab.Apply(ctx, wanService); err != nil {
+		return err
+	}
+	d.show("kubectl apply -f demo-wan.yaml", wanService)
+	return nil
+}
+
+// runPods gives every Service of type LoadBalancer two pods: in a lab nobody makes Pods from Deployments.
+func (d *demonstration) runPods(ctx context.Context) error {
+	services, err := d.services(ctx)
+	if err != nil {
+		return err
+	}
+	if len(services) < 2 {
+		return fmt.Errorf("list services: config/samples should hold at least one of type LoadBalancer, found %d in all", len(services))
+	}
+	served := map[string]bool{}
+	for _, s := range services {
+		key := metav1.FormatLabelSelector(metav1.SetAsLabelSelector(s.Spec.Selector))
+		if served[key] {
+			continue
+		}
+		served[key] = true
+		for _, n := range d.lab.Nodes()[:min(2, len(d.lab.Nodes()))] {
+			spec := lab.Backend{Namespace: s.Namespace, App: "demo", Node: n.Name, Labels: s.Spec.Selector}
+			if target := s.Spec.Ports[0].TargetPort; target.Type == intstr.String {
+				spec.PortName = target.StrVal
+			} else {
+				spec.Port = uint16(target.IntVal)
+			}
+			if _, err := d.lab.AddBackend(ctx, spec); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (d *demonstration) services(ctx context.Context) ([]corev1.Service, error) {
+	list, err := d.lab.Client().CoreV1().Services(metav1.NamespaceAll).List(ctx, metav1.ListOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("list services: %w", err)
+	}
+	var out []corev1.Service
+	for _, s := range list.Items {
+		if s.Spec.Type == corev1.ServiceTypeLoadBalancer {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
+
+func (d *demonstration) showAddresses(ctx context.Context) error {
+	d.step("The controller gives each Service its addresses (EXTERNAL-IP).")
+	err := d.lab.WaitFor(ctx, "every Service has an address", func(ctx context.Context) error {
+		services, err := d.services(ctx)
+		if err != nil {
+			return err
+		}
+		for _, s := range services {
+			if len(s.Status.LoadBalancer.Ingress) == 0 {
+				return fmt.Errorf("service %s has none: %v", s.Name, s.Status.Conditions)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	out, err := d.lab.Kubectl(ctx, "get", "services")
+	if err != nil {
+		return err
+	}
+	d.show("kubectl get services", out)
+	out, err = d.lab.Kubectl(ctx, "get", "speakers")
+	if err != nil {
+		return err
+	}
+	d.show("kubectl get speakers", out)
+	return nil
+}
+
+// addresses returns what a Service has been given.
+func (d *demonstration) addresses(ctx context.Context, service string) ([]netip.Addr, error) {
+	s, err := d.lab.Client().CoreV1().Services("default").Get(ctx, service, metav1.GetOptions{})
+	if err != nil {
+		return nil, fmt.Errorf("get service: %w", err)
+	}
+	var out []netip.Addr
+	for _, i := range s.Status.LoadBalancer.Ingress {
+		a, err := netip.ParseAddr(i.IP)
+		if err != nil {
+			return nil, fmt.Errorf("read ingress of %s: %w", service, err)
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+func (d *demonstration) showRoutes(ctx context.Context) error {
+	d.step("The speakers tell the router r1, by BGP, that every node is a way to demo-wan.")
+	addresses, err := d.addresses(ctx, "demo-wan")
+	if err != nil {
+		return err
+	}
+	for _, a := range addresses {
+		command := "show bgp ipv4 unicast"
+		if a.Is6() {
+			command = "show bgp ipv6 unicast"
+		}
+		err := d.lab.WaitFor(ctx, "r1 knows "+a.String()+" from every node", func(ctx context.Context) error {
+			out, err := d.lab.Vtysh(ctx, "r1", command+" "+a.String())
+			if err == nil && !strings.Contains(out, fmt.Sprintf("(%d available", len(d.lab.Nodes()))) {
+				err = errors.New(strings.TrimSpace(out))
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for _, command := range []string{"show ip bgp", "show ip route bgp", "show bgp ipv6 unicast", "show ipv6 route bgp"} {
+		out, err := d.lab.Vtysh(ctx, "r1", command)
+		if err != nil {
+			return err
+		}
+		d.show("vtysh -c '"+command+"'   (on r1)", trimLegend(out))
+	}
+	return nil
+}
+
+// trimLegend drops FRR's explanation of its letters.
+func trimLegend(table string) string {
+	lines := strings.Split(strings.TrimSpace(table), "\n")
+	for i, line := range lines {
+		if strings.Contains(line, "Network ") || strings.HasPrefix(line, "B>") {
+			return strings.Join(lines[i:], "\n")
+		}
+	}
+	return table
+}
+
+func (d *demonstration) reachFromLAN(ctx context.Context) error {
+	d.step("A host on the LAN asks for the address of demo. One node's speaker answers its ARP request.")
+	addresses, err := d.addresses(ctx, "demo")
+	if err != nil {
+		return err
+	}
+	if err := d.curl(ctx, "lan", addresses); err != nil {
+		return err
+	}
+	out, err := d.lab.Exec(ctx, "lan", "ip", "neigh", "show", addresses[0].String())
+	if err != nil {
+		return err
+	}
+	d.show("ip neigh show "+addresses[0].String()+"   (on the LAN client)", out+d.owner(out))
+	return nil
+}
+
+// owner names the node whose hardware address a neighbour entry shows.
+func (d *demonstration) owner(neighbour string) string {
+	for _, n := range d.lab.Nodes() {
+		if strings.Contains(neighbour, n.MAC()) {
+			return "(that is " + n.Name + ")"
+		}
+	}
+	return ""
+}
+
+func (d *demonstration) reachFromWAN(ctx context.Context) error {
+	d.step("A host on the WAN asks for the addresses of demo-wan; the router sends it to one of the nodes.")
+	addresses, err := d.addresses(ctx, "demo-wan")
+	if err != nil {
+		return err
+	}
+	return d.curl(ctx, "wan", addresses)
+}
+
+// curl shows the first answer from each address.
+func (d *demonstration) curl(ctx context.Context, from string, addresses []netip.Addr) error {
+	for _, a := range addresses {
+		url := "http://" + netip.AddrPortFrom(a, 80).String() + "/"
+		url = strings.Replace(url, ":80/", "/", 1)
+		var answer string
+		err := d.lab.WaitFor(ctx, from+" reaches "+url, func(ctx context.Context) (err error) {
+			answer, err = d.lab.Exec(ctx, from, "curl", "-sS", "--max-time", "3", url)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		d.show("curl "+url+"   (on the "+strings.ToUpper(from)+" client)", answer)
+	}
+	return nil
+}

@@ -1,0 +1,39 @@
+// Package lab is a whole Kubernetes cluster in a box: real control plane, real
+// kube-proxy, real routers and real packets, on one machine and without containers.
+//
+// A lab has N nodes (0 is allowed), each a network namespace on a switched LAN with a
+// kube-proxy and a heartbeat that stands in for the kubelet; up to two FRR routers
+// between the LAN and a WAN; a client on either side; etcd, kube-apiserver and
+// kube-controller-manager on a host of their own; and, unless Options.NoBallast, the
+// controller and one speaker a node, with the shipped RBAC and tokens of their own.
+//
+//	          wan (10.20.0.50)
+//	              |
+//	     r1 (.254)   r2 (.253)        AS 64513, accept any neighbour from the LAN
+//	              |
+//	--+-------+---+---+-------+----   LAN 10.10.0.0/24, fd00:10::/64
+//	  |       |       |       |
+//	  cp     n1      n2      lan      (.2, .11, .12, .50)
+//
+// The names in the picture are the names that Exec, HTTP and the command bin/lab take.
+//
+//	l, err := lab.Up(ctx, lab.Options{Prefix: "e2e", Nodes: 3, Routers: 1})
+//	if err != nil { ... }           // Up has removed what it made
+//	defer l.Down()
+//	b, err := l.AddBackend(ctx, lab.Backend{App: "web", Node: "n1"})
+//	err = l.Apply(ctx, manifest)
+//	err = l.WaitFor(ctx, "the client reaches web", func(ctx context.Context) error {
+//		_, err := l.HTTP(ctx, "lan", "http://10.10.0.100/")
+//		return err
+//	})
+//
+// Everything is named after Options.Prefix, so that several labs can be up at once: the
+// namespaces PREFIX-n1 and so on, and files under /run/ballast-lab/PREFIX (logs,
+// kubeconfigs, pids). No process outlives the one that called Up. What a crashed lab
+// left behind is removed by the next Up, or Clean, of its prefix; processes are then known
+// by pid and start time, so that no stranger is ever hit.
+//
+// The lab needs root, the Debian packages that tools/deps.sh installs, and the
+// Kubernetes binaries of `make kube`. It puts nothing into the host's own network
+// namespace and sends no traffic there.
+package lab
