@@ -13,6 +13,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -75,9 +76,11 @@ func newManager(cfg *rest.Config, o *kube.Options, leaderElect bool) (manager.Ma
 	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
 		return nil, fmt.Errorf("build scheme: %w", err)
 	}
+	anew := true // the tests start a controller anew in the same process
 	lease, renew, retry := leaseDuration, renewDeadline, retryPeriod
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
 		Scheme:                        scheme,
+		Controller:                    ctrlconfig.Controller{SkipNameValidation: &anew},
 		Cache:                         kube.CacheOptions(o.Namespace),
 		Metrics:                       o.MetricsServer(),
 		HealthProbeBindAddress:        o.Health,

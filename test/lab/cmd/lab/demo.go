@@ -201,11 +201,6 @@ func (d *demonstration) showAddresses(ctx context.Context) error {
 		return err
 	}
 	d.show("kubectl get services", out)
-	out, err = d.lab.Kubectl(ctx, "get", "speakers")
-	if err != nil {
-		return err
-	}
-	d.show("kubectl get speakers", out)
 	return nil
 }
 
@@ -248,6 +243,11 @@ func (d *demonstration) showRoutes(ctx context.Context) error {
 			return err
 		}
 	}
+	out, err := d.lab.Kubectl(ctx, "get", "speakers")
+	if err != nil {
+		return err
+	}
+	d.show("kubectl get speakers", out)
 	for _, command := range []string{"show ip bgp", "show ip route bgp", "show bgp ipv6 unicast", "show ipv6 route bgp"} {
 		out, err := d.lab.Vtysh(ctx, "r1", command)
 		if err != nil {
