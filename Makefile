@@ -56,7 +56,7 @@ image: build ## Build the container image $(IMAGE) with buildah
 .PHONY: generate
 generate: ## Generate deep copies, CRDs and RBAC
 	$(TOOL) controller-gen object paths=./api/...
-	$(TOOL) controller-gen crd paths=./api/... output:crd:dir=config/crd/bases
+	$(TOOL) controller-gen crd paths=./api/... output:crd:artifacts:config=config/crd/bases
 	$(TOOL) controller-gen rbac:roleName=ballast-controller,fileName=controller_role.yaml paths=./controller output:rbac:dir=config/rbac
 	$(TOOL) controller-gen rbac:roleName=ballast-speaker,fileName=speaker_role.yaml paths=./speaker output:rbac:dir=config/rbac
 

@@ -4,7 +4,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"go4.org/netipx"
 	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/ballast-lb/ballast/internal/name"
@@ -32,14 +31,20 @@ func (n Names[T]) Matches(object T, l labels.Set) bool {
 	return slices.Contains(n.Names, object) || len(n.Selectors) > 0 && n.Selectors.Matches(l)
 }
 
+// Addresses is a set of addresses; *netipx.IPSet is one.
+type Addresses interface {
+	Contains(netip.Addr) bool
+	ContainsPrefix(netip.Prefix) bool
+}
+
 // Pool is what announcing needs to know of an IPAddressPool.
 type Pool struct {
 	Name   name.PoolName
 	Labels labels.Set
 	// Addresses are what the pool hands out.
-	Addresses *netipx.IPSet
-	// Retained are held of the pool though its spec no longer covers them.
-	Retained *netipx.IPSet
+	Addresses Addresses
+	// Retained are held of the pool though its spec no longer covers them; nil: none.
+	Retained Addresses
 }
 
 // Selection is what both kinds of advertisement have in common: which Services, and from which nodes.

@@ -253,7 +253,7 @@ func ending(reason api.PeerState_DisconnectReason) string {
 	case api.PeerState_DISCONNECT_REASON_INVALID_MSG:
 		return "peer sent an invalid message"
 	case api.PeerState_DISCONNECT_REASON_BAD_PEER_AS:
-		return sent(codeOpen, 2)
+		return sent(codeOpen, subBadPeerAS)
 	}
 	return ""
 }

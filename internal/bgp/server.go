@@ -3,12 +3,10 @@ package bgp
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -172,7 +170,7 @@ func (s *Server) Run(ctx context.Context) error {
 			return err
 		case err != nil:
 			s.log.Error(err, "configuring BGP failed", "retryIn", pause.String())
-			retry.Reset(pause/2 + rand.N(pause/2))
+			retry.Reset(jitter(pause))
 			pause = min(2*pause, lastRetry)
 			continue
 		}
@@ -287,5 +285,11 @@ func (s *Server) restarted(now time.Time) {
 	signal(s.changed)
 }
 
-// describe names what gobgp refused, for the peer's state.
-func describe(err error) string { return strings.ReplaceAll(fmt.Sprint(err), "\n", "; ") }
+// refused takes the reason why gobgp would not have a session.
+func (s *Server) refused(peer announce.Peer, err error) {
+	s.log.Error(err, "configuring a BGP peer failed", "peer", peer.Name, "address", peer.Address)
+	s.failed(peer.Address, err.Error())
+}
+
+// jitter returns between half of a pause and all of it.
+func jitter(pause time.Duration) time.Duration { return pause/2 + rand.N(pause/2) }

@@ -78,17 +78,12 @@ func carriage(peer announce.Peer, o observed, f family) Carriage {
 	return Carried
 }
 
-// Codes of a NOTIFICATION (RFC 4271 section 4.5) that need a word of their own.
+// Codes and subcodes of a NOTIFICATION (RFC 4271 section 4.5).
 const (
-	codeCease    = 6
+	codeOpen     = 2
+	subBadPeerAS = 2
 	codeFSM      = 5
 	subOpenSent  = 1
-	codeUpdate   = 3
-	codeOpen     = 2
-	codeHeader   = 1
-	codeHold     = 4
-	codeRefresh  = 7
-	subUndefined = 0
 )
 
 // notification says what a NOTIFICATION means: RFC 4271 section 4.5, RFC 5492 section 5, RFC 6608, RFC 4486, RFC 8538, RFC 9384.
@@ -97,25 +92,25 @@ func notification(code, subcode int) string {
 		text string
 		subs map[int]string
 	}{
-		codeHeader: {"message header error", map[int]string{1: "connection not synchronized", 2: "bad message length", 3: "bad message type"}},
-		codeOpen: {"OPEN message error", map[int]string{1: "unsupported version number", 2: "bad peer AS", 3: "bad BGP identifier",
+		1: {"message header error", map[int]string{1: "connection not synchronized", 2: "bad message length", 3: "bad message type"}},
+		codeOpen: {"OPEN message error", map[int]string{1: "unsupported version number", subBadPeerAS: "bad peer AS", 3: "bad BGP identifier",
 			4: "unsupported optional parameter", 5: "authentication failure", 6: "unacceptable hold time", 7: "unsupported capability", 11: "role mismatch"}},
-		codeUpdate: {"UPDATE message error", map[int]string{1: "malformed attribute list", 2: "unrecognized well-known attribute",
+		3: {"UPDATE message error", map[int]string{1: "malformed attribute list", 2: "unrecognized well-known attribute",
 			3: "missing well-known attribute", 4: "attribute flags error", 5: "attribute length error", 6: "invalid ORIGIN", 7: "AS routing loop",
 			8: "invalid NEXT_HOP", 9: "optional attribute error", 10: "invalid network field", 11: "malformed AS_PATH"}},
-		codeHold: {"hold timer expired", nil},
+		4: {"hold timer expired", nil},
 		codeFSM: {"finite state machine error", map[int]string{subOpenSent: "unexpected message in OpenSent", 2: "unexpected message in OpenConfirm",
 			3: "unexpected message in Established"}},
-		codeCease: {"cease", map[int]string{1: "maximum number of prefixes reached", 2: "administrative shutdown", 3: "peer de-configured",
+		6: {"cease", map[int]string{1: "maximum number of prefixes reached", 2: "administrative shutdown", 3: "peer de-configured",
 			4: "administrative reset", 5: "connection rejected", 6: "other configuration change", 7: "connection collision resolution",
 			8: "out of resources", 9: "hard reset", 10: "BFD down"}},
-		codeRefresh: {"ROUTE-REFRESH message error", map[int]string{1: "invalid message length"}},
+		7: {"ROUTE-REFRESH message error", map[int]string{1: "invalid message length"}},
 	}
 	known, found := names[code]
 	switch {
 	case !found:
 		return fmt.Sprintf("unknown error (%d/%d)", code, subcode)
-	case subcode == subUndefined:
+	case subcode == 0:
 		return fmt.Sprintf("%s (%d/%d)", known.text, code, subcode)
 	case known.subs[subcode] == "":
 		return fmt.Sprintf("%s, unknown subcode (%d/%d)", known.text, code, subcode)

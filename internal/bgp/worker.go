@@ -3,7 +3,6 @@ package bgp
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -21,12 +20,15 @@ type worker struct {
 	// sessions are those that gobgp has, policed those that its policies know.
 	sessions map[netip.Addr]announce.Peer
 	policed  map[netip.Addr]route
+	// again are the sessions that are to get their routes once more, for new next hops.
+	again map[netip.Addr]struct{}
 	// stale says that gobgp's policies do not know all distributions.
 	stale bool
 	marks *marks
 	// paths are those that gobgp has, pending what they are to become; the mark 0 is to be withdrawn.
 	paths, pending map[netip.Prefix]mark
 	settling       settling
+	setbacks       map[netip.Addr]setback
 }
 
 func newWorker(s *Server) *worker {
@@ -40,11 +42,13 @@ func (w *worker) reset() {
 	w.engine = nil
 	w.sessions = map[netip.Addr]announce.Peer{}
 	w.policed = map[netip.Addr]route{}
+	w.again = map[netip.Addr]struct{}{}
 	w.stale = false
 	w.marks = newMarks()
 	w.paths = map[netip.Prefix]mark{}
 	w.pending = map[netip.Prefix]mark{}
 	w.settling = newSettling()
+	w.setbacks = map[netip.Addr]setback{}
 }
 
 // round brings gobgp to the wishes as they stand. It says after how long to come again if nothing happens. An error
@@ -54,7 +58,7 @@ func (w *worker) reset() {
 // and sessions before a path or a session needs them; all paths are in before a new session is.
 func (w *worker) round(ctx context.Context) (next time.Duration, err error) {
 	wish, synced := w.server.take()
-	if !synced {
+	if !synced || ctx.Err() != nil {
 		return lastRetry, nil
 	}
 	if err := w.start(wish); err != nil || w.engine == nil {
@@ -64,22 +68,27 @@ func (w *worker) round(ctx context.Context) (next time.Duration, err error) {
 		return 0, err
 	}
 	w.mark(w.server.takeRoutes(false))
-	again, err := w.police(wish)
-	if err != nil {
+	if err := w.police(wish); err != nil {
 		return 0, err
 	}
 	if err := w.flush(ctx); err != nil {
 		return 0, err
 	}
-	if err := w.join(ctx, wish); err != nil {
+	retry, err := w.join(ctx, wish, time.Now())
+	if err != nil {
 		return 0, err
 	}
-	for _, address := range again {
+	for address := range w.again {
 		if err := w.engine.sendAgain(address); err != nil {
 			return 0, err
 		}
+		delete(w.again, address)
 	}
-	return w.settle(wish)
+	next, err = w.settle(wish)
+	if retry > 0 {
+		next = min(next, retry)
+	}
+	return next, err
 }
 
 // start sees to it that gobgp runs with the right router ID once a session is wanted.
@@ -119,10 +128,12 @@ func (w *worker) leave(wish wishes) error {
 		if now, wanted := wish.wanted[address]; wanted && now.Name == old.Name {
 			continue
 		}
-		if err := w.engine.deletePeer(address); err != nil {
-			return fmt.Errorf("end session with peer %s: %w", old.Name, err)
+		// The only error besides is that gobgp has no such session.
+		if err := w.engine.deletePeer(address); errors.Is(err, errStuck) {
+			return err
 		}
 		delete(w.sessions, address)
+		delete(w.again, address)
 		w.server.log.Info("BGP peer removed", "peer", old.Name, "address", address)
 	}
 	return nil
@@ -148,29 +159,27 @@ func (w *worker) mark(routes map[netip.Prefix]distribution) {
 	}
 }
 
-// police gives gobgp the policies that fit the wishes, if it has others, and returns the sessions whose next
-// hops are new: only they get routes again that they may already have.
-func (w *worker) police(wish wishes) (again []netip.Addr, err error) {
+// police gives gobgp the policies that fit the wishes, if it has others. Sessions whose next hops are new are to get
+// their routes again; all others have what they should.
+func (w *worker) police(wish wishes) error {
 	wanted := make(map[netip.Addr]route, len(wish.wanted))
 	for address, peer := range wish.wanted {
 		wanted[address] = route{Peer: peer, hops: hopsOf(peer, wish.extended[address])}
 	}
 	same := func(a, b route) bool { return a.Name == b.Name && a.hops == b.hops }
 	if !w.stale && maps.EqualFunc(w.policed, wanted, same) {
-		return nil, nil
+		return nil
 	}
 	if err := w.engine.setPolicies(policies(wanted, w.marks)); err != nil {
-		return nil, err
+		return err
 	}
-	for address, now := range wanted {
-		if before, found := w.policed[address]; found && before.hops != now.hops {
-			if _, has := w.sessions[address]; has {
-				again = append(again, address)
-			}
+	for address := range w.sessions {
+		if w.policed[address].hops != wanted[address].hops {
+			w.again[address] = struct{}{}
 		}
 	}
 	w.policed, w.stale = wanted, false
-	return again, nil
+	return nil
 }
 
 // flush brings gobgp's paths to what they are to become.
@@ -220,32 +229,61 @@ func (w *worker) write(ctx context.Context, prefixes []netip.Prefix, call func([
 	return nil
 }
 
+// setback is a session that gobgp would not have.
+type setback struct {
+	peer  announce.Peer
+	pause time.Duration
+	again time.Time
+}
+
 // join begins the sessions that are missing and updates those that have changed. What gobgp refuses for one peer
-// stands in its state and holds up no other.
-func (w *worker) join(ctx context.Context, wish wishes) error {
-	var failures []error
-	for address, now := range wish.wanted {
+// stands in its state and holds up no other; it is tried again after the time returned, zero for nothing refused.
+func (w *worker) join(ctx context.Context, wish wishes, now time.Time) (next time.Duration, err error) {
+	maps.DeleteFunc(w.setbacks, func(address netip.Addr, r setback) bool { return wish.wanted[address] != r.peer })
+	for address, peer := range wish.wanted {
 		old, has := w.sessions[address]
-		if has && sameSession(old, now) {
-			w.sessions[address] = now
+		r, refused := w.setbacks[address]
+		switch {
+		case ctx.Err() != nil:
+			return 0, nil
+		case has && sameSession(old, peer):
+			w.sessions[address] = peer
 			continue
+		case !refused || !now.Before(r.again):
+			err := w.configure(peer, has)
+			if errors.Is(err, errStuck) {
+				return 0, err
+			}
+			if err == nil {
+				delete(w.setbacks, address)
+				continue
+			}
+			r = setback{peer: peer, pause: min(max(2*r.pause, firstRetry), lastRetry)}
+			r.again = now.Add(jitter(r.pause))
+			w.setbacks[address] = r
+			w.server.refused(peer, err)
 		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		change := w.engine.addPeer
-		if has {
-			change = w.engine.updatePeer
-		}
-		if err := change(gobgpPeer(now)); err != nil {
-			w.server.failed(address, describe(err))
-			failures = append(failures, fmt.Errorf("configure peer %s: %w", now.Name, err))
-			continue
-		}
-		w.sessions[address] = now
-		if !has {
-			w.server.log.Info("BGP peer added", "peer", now.Name, "address", address)
+		if rest := r.again.Sub(now); next == 0 || rest < next {
+			next = rest
 		}
 	}
-	return errors.Join(failures...)
+	return next, nil
+}
+
+// configure begins or updates one session. After a failed update gobgp may have the session or not: it is begun anew.
+func (w *worker) configure(peer announce.Peer, has bool) error {
+	if !has {
+		if err := w.engine.addPeer(gobgpPeer(peer)); err != nil {
+			return err
+		}
+		w.server.log.Info("BGP peer added", "peer", peer.Name, "address", peer.Address)
+	} else if err := w.engine.updatePeer(gobgpPeer(peer)); err != nil {
+		delete(w.sessions, peer.Address)
+		if stuck := w.engine.deletePeer(peer.Address); errors.Is(stuck, errStuck) {
+			return stuck
+		}
+		return err
+	}
+	w.sessions[peer.Address] = peer
+	return nil
 }

@@ -9,20 +9,6 @@ import (
 	"github.com/ballast-lb/ballast/internal/announce"
 )
 
-// wellKnown returns the well-known communities by their IANA names.
-func wellKnown(s string) (announce.Community, bool) {
-	value, ok := map[string]uint32{
-		"graceful-shutdown":   0xffff0000, // RFC 8326 section 5
-		"accept-own":          0xffff0001, // RFC 7611 section 3.1
-		"blackhole":           0xffff029a, // RFC 7999 section 5
-		"no-export":           0xffffff01, // RFC 1997
-		"no-advertise":        0xffffff02, // RFC 1997
-		"no-export-subconfed": 0xffffff03, // RFC 1997
-		"no-peer":             0xffffff04, // RFC 3765 section 3
-	}[strings.ToLower(s)]
-	return announce.Community{Global: value >> 16, Local1: value & 0xffff}, ok
-}
-
 // communities compiles aliases; the oldest object that defines a name is right.
 func (c *compiler) communities(objects []v1alpha1.Community) map[string]announce.Community {
 	aliases, definedBy := map[string]announce.Community{}, map[string]string{}
@@ -49,8 +35,8 @@ func parseCommunity(s string, aliases map[string]announce.Community) (announce.C
 	if alias, ok := aliases[s]; ok {
 		return alias, nil
 	}
-	if known, ok := wellKnown(s); ok {
-		return known, nil
+	if known, ok := v1alpha1.WellKnownCommunity(s); ok {
+		return announce.Community{Global: known >> 16, Local1: known & 0xffff}, nil
 	}
 	if !strings.Contains(s, ":") {
 		return announce.Community{}, fmt.Errorf("community %q is no well-known name and no alias of a Community object", s)

@@ -145,7 +145,7 @@ func TestAPeerThatDoesNotAnswerDelaysNobody(t *testing.T) {
 		routes = append(routes, route(prefix.String(), announce.Attributes{}, "r1", "r2", "r3"))
 	}
 	start := time.Now()
-	n.call(request{Call: "Many", Many: routes})
+	n.call(request{Call: "Many", Routes: routes})
 	t.Logf("%d calls of Set took %s", many, time.Since(start))
 	eventually(t, "routes", func() string { return fmt.Sprint(strings.Count(good.prefixes(), "/")) }, fmt.Sprint(many))
 	t.Logf("%d routes arrived after %s", many, time.Since(start))

@@ -75,11 +75,11 @@ func prepare() error {
 
 // request is one call of a method of bgp.Server.
 type request struct {
+	// Call is the method's name; Many is Set for each route as a Service of its own.
 	Call   string
-	Peers  []announce.Peer  `json:",omitempty"`
-	Key    name.ServiceKey  `json:",omitzero"`
-	Routes []announce.Route `json:",omitempty"`
-	Many   []announce.Route `json:",omitempty"`
+	Peers  []announce.Peer
+	Key    name.ServiceKey
+	Routes []announce.Route
 }
 
 // child is a speaker that is driven over stdin, in the namespace of a node.
@@ -100,8 +100,8 @@ func child() int {
 			server.SetPeers(r.Peers)
 		case "Set":
 			server.Set(r.Key, r.Routes)
-		case "Many": // each route is one Service's
-			for _, route := range r.Many {
+		case "Many":
+			for _, route := range r.Routes {
 				server.Set(name.ServiceKey{Namespace: "many", Name: route.Prefix.String()}, []announce.Route{route})
 			}
 		case "Sync":
@@ -355,11 +355,9 @@ func (r *router) show(command string, into any) {
 // frrPath is one path in FRR's words.
 type frrPath struct {
 	Valid    bool
-	Sourced  bool
 	AsPath   struct{ String string }
 	Metric   *uint32
 	LocPrf   *uint32
-	Peer     struct{ PeerID string }
 	Nexthops []struct{ IP, Scope string }
 
 	Community, LargeCommunity struct{ String string }
@@ -371,7 +369,7 @@ func (r *router) prefixes() string {
 	var all []string
 	for _, family := range []string{"ipv4", "ipv6"} {
 		var table struct {
-			Routes map[string][]struct{ PathFrom, PeerID string }
+			Routes map[string][]struct{ PeerID string }
 		}
 		r.show("bgp "+family+" unicast", &table)
 		for prefix, paths := range table.Routes {

@@ -1,0 +1,88 @@
+package ballast_test
+
+import (
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// module is the path of this module.
+const module = "github.com/ballast-lb/ballast/"
+
+// mayImport lists what the pure packages and the protocol packages may import beside the
+// standard library: what decides stays free of clients, clocks, loggers and sockets.
+func mayImport() map[string][]string {
+	const (
+		name, api, announce, election, ipam = module + "internal/name", module + "api/v1alpha1", module + "internal/announce", module + "internal/election", module + "internal/ipam"
+		arp, link                           = module + "internal/arp", module + "internal/link"
+		labels, netipx, logr                = "k8s.io/apimachinery/pkg/labels", "go4.org/netipx", "github.com/go-logr/logr"
+	)
+	return map[string][]string{
+		"api/v1alpha1":        {"k8s.io/apimachinery/*", "k8s.io/api/core/v1"},
+		"internal/name":       {},
+		"internal/election":   {name},
+		"internal/ipam":       {name, api, labels, netipx},
+		"internal/announce":   {name, election, api, labels},
+		"internal/config":     {name, ipam, announce, election, api, "k8s.io/api/*", "k8s.io/apimachinery/*", netipx},
+		"internal/link":       {logr, "github.com/vishvananda/*", "golang.org/x/sys/unix"},
+		"internal/arp":        {"github.com/mdlayher/*", "golang.org/x/net/bpf", "golang.org/x/sys/unix"},
+		"internal/layer2":     {name, announce, arp, link, logr, "golang.org/x/time/rate"},
+		"internal/membership": {name, logr, "github.com/hashicorp/memberlist"},
+		"internal/bgp":        {name, announce, logr, "github.com/osrg/gobgp/*", "golang.org/x/time/rate", "google.golang.org/protobuf/*"},
+	}
+}
+
+// onlyIn names, for libraries that are hidden behind one package, that package.
+func onlyIn() map[string]string {
+	return map[string]string{
+		"github.com/osrg/gobgp/*":         "internal/bgp",
+		"github.com/vishvananda/*":        "internal/link",
+		"github.com/mdlayher/*":           "internal/arp",
+		"github.com/hashicorp/memberlist": "internal/membership",
+	}
+}
+
+// forbidden are packages of the standard library that a pure package has no use for.
+func forbidden() []string {
+	return []string{"os", "net", "net/http", "log", "log/slog", "math/rand", "math/rand/v2", "sync"}
+}
+
+func TestImports(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./...").Output()
+	if err != nil {
+		t.Fatalf("list packages: %v", err)
+	}
+	rules := mayImport()
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		pkg := strings.TrimPrefix(fields[0], module)
+		allowed, ruled := rules[pkg]
+		delete(rules, pkg)
+		pure := slices.Contains([]string{"internal/name", "internal/ipam", "internal/election", "internal/announce", "internal/config"}, pkg)
+		for _, imported := range fields[1:] {
+			std := !strings.Contains(strings.SplitN(imported, "/", 2)[0], ".")
+			switch {
+			case std && pure && slices.Contains(forbidden(), imported):
+				t.Errorf("%s is pure and must not import %s", pkg, imported)
+			case !std && ruled && !slices.ContainsFunc(allowed, func(rule string) bool { return matches(rule, imported) }):
+				t.Errorf("%s must not import %s", pkg, imported)
+			}
+			for library, home := range onlyIn() {
+				if matches(library, imported) && pkg != home && !strings.HasPrefix(pkg, "test/") {
+					t.Errorf("%s must not import %s: only %s does", pkg, imported, home)
+				}
+			}
+		}
+	}
+	for pkg := range rules {
+		t.Errorf("there is a rule for %s, which does not exist", pkg)
+	}
+}
+
+// matches says whether a rule, a path or a path that ends in "/*", is about an import.
+func matches(rule, imported string) bool {
+	prefix, tree := strings.CutSuffix(rule, "*")
+	return imported == rule || tree && strings.HasPrefix(imported, prefix)
+}

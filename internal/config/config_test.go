@@ -1,0 +1,207 @@
+package config_test
+
+import (
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go4.org/netipx"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/config"
+)
+
+// meta names an object; objects are older the smaller their age.
+func meta(name string, born int) metav1.ObjectMeta {
+	return metav1.ObjectMeta{Name: name, CreationTimestamp: metav1.NewTime(time.Unix(int64(born), 0))}
+}
+
+func pool(name string, born int, addresses ...string) v1alpha1.IPAddressPool {
+	return v1alpha1.IPAddressPool{ObjectMeta: meta(name, born), Spec: v1alpha1.IPAddressPoolSpec{Addresses: addresses}}
+}
+
+// ranges writes what each pool hands out.
+func ranges(c config.Compiled) string {
+	var pools []string
+	for _, p := range c.Pools {
+		pools = append(pools, string(p.Name)+": "+strings.Join(config.FormatRanges(p.Ranges), " "))
+	}
+	return strings.Join(pools, "; ")
+}
+
+func TestPools(t *testing.T) {
+	t.Parallel()
+	edit := func(p v1alpha1.IPAddressPool, e func(*v1alpha1.IPAddressPoolSpec)) v1alpha1.IPAddressPool {
+		e(&p.Spec)
+		return p
+	}
+	allocation := func(priority int32) func(*v1alpha1.IPAddressPoolSpec) {
+		return func(s *v1alpha1.IPAddressPoolSpec) {
+			s.ServiceAllocation = &v1alpha1.ServiceAllocation{Priority: &priority}
+		}
+	}
+	for _, tc := range []struct {
+		name     string
+		pools    []v1alpha1.IPAddressPool
+		reserved string
+		want     string
+		reason   v1alpha1.Reason
+		says     string
+	}{
+		{name: "CIDR, range and single address keep their order", pools: []v1alpha1.IPAddressPool{pool("a", 1, "198.51.100.0/30", "192.0.2.5-192.0.2.9", "192.0.2.1")},
+			want: "a: 198.51.100.0-198.51.100.3 192.0.2.5-192.0.2.9 192.0.2.1"},
+		{name: "an entry that repeats counts once", pools: []v1alpha1.IPAddressPool{pool("a", 1, "192.0.2.0/30", "192.0.2.2-192.0.2.5")}, want: "a: 192.0.2.0-192.0.2.3 192.0.2.4-192.0.2.5"},
+		{name: "excluded addresses are cut out", pools: []v1alpha1.IPAddressPool{edit(pool("a", 1, "192.0.2.0/29"), func(s *v1alpha1.IPAddressPoolSpec) { s.Exclude = []string{"192.0.2.1", "192.0.2.4/30"} })}, want: "a: 192.0.2.0 192.0.2.2-192.0.2.3"},
+		{name: "an IPv6 CIDR lacks its first address", pools: []v1alpha1.IPAddressPool{pool("a", 1, "2001:db8::10/124")}, want: "a: 2001:db8::11-2001:db8::1f"},
+		{name: "the older of two keeps what both contain", pools: []v1alpha1.IPAddressPool{pool("a", 2, "192.0.2.0/29"), pool("b", 1, "192.0.2.4-192.0.2.20")},
+			want: "a: 192.0.2.0-192.0.2.3; b: 192.0.2.4-192.0.2.20", reason: v1alpha1.ReasonOverlap, says: "b at 192.0.2.4-192.0.2.7"},
+		{name: "of two of one age the first by name is older", pools: []v1alpha1.IPAddressPool{pool("b", 1, "192.0.2.0/29"), pool("a", 1, "192.0.2.0/29")}, want: "a: 192.0.2.0-192.0.2.7; b: ", reason: v1alpha1.ReasonOverlap},
+		{name: "reserved addresses are cut out", pools: []v1alpha1.IPAddressPool{pool("a", 1, "192.0.2.0/29")}, reserved: "192.0.2.3/32 10.0.0.0/8", want: "a: 192.0.2.0-192.0.2.2 192.0.2.4-192.0.2.7", reason: v1alpha1.ReasonReservedOverlap, says: "192.0.2.3"},
+		{name: "a reversed range is left out", pools: []v1alpha1.IPAddressPool{pool("a", 1, "192.0.2.9-192.0.2.1", "192.0.2.20")}, want: "a: 192.0.2.20", reason: v1alpha1.ReasonInvalidAddress, says: "did you mean"},
+		{name: "a drained pool says so", pools: []v1alpha1.IPAddressPool{edit(pool("a", 1, "192.0.2.1"), func(s *v1alpha1.IPAddressPoolSpec) { s.Drain = true })}, want: "a: 192.0.2.1", reason: v1alpha1.ReasonDraining},
+		{name: "pools are tried by priority, then those without, then the open ones by name", pools: []v1alpha1.IPAddressPool{
+			pool("open2", 1, "192.0.2.1"), pool("open1", 2, "192.0.2.2"), edit(pool("last", 3, "192.0.2.3"), allocation(0)),
+			edit(pool("second", 4, "192.0.2.4"), allocation(20)), edit(pool("first", 5, "192.0.2.5"), allocation(10))},
+			want: "first: 192.0.2.5; second: 192.0.2.4; last: 192.0.2.3; open1: 192.0.2.2; open2: 192.0.2.1"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			o := config.Objects{Pools: tc.pools}
+			for _, r := range strings.Fields(tc.reserved) {
+				o.Reserved = append(o.Reserved, netip.MustParsePrefix(r))
+			}
+			c := config.Compile(o)
+			if got := ranges(c); got != tc.want {
+				t.Errorf("got %q, want %q", got, tc.want)
+			}
+			expect(t, c.Problems, tc.reason, tc.says)
+		})
+	}
+}
+
+// expect checks that there is exactly one problem, or none for "".
+func expect(t *testing.T, problems []config.Problem, reason v1alpha1.Reason, says string) {
+	t.Helper()
+	if reason == "" {
+		if len(problems) > 0 {
+			t.Errorf("got problems %+v, want none", problems)
+		}
+		return
+	}
+	if len(problems) != 1 || problems[0].Reason != reason || !strings.Contains(problems[0].Message, says) {
+		t.Errorf("got problems %+v, want one, %s, that says %q", problems, reason, says)
+	}
+}
+
+func TestAdvertisementsAndPeers(t *testing.T) {
+	t.Parallel()
+	asn, bits := int64(64513), int32(20)
+	internal := v1alpha1.DynamicASNInternal
+	peer := func(edit func(*v1alpha1.BGPPeerSpec)) config.Objects {
+		p := v1alpha1.BGPPeer{ObjectMeta: meta("r1", 1), Spec: v1alpha1.BGPPeerSpec{MyASN: 64512, PeerASN: &asn, PeerAddress: "192.0.2.254"}}
+		if edit != nil {
+			edit(&p.Spec)
+		}
+		return config.Objects{Peers: []v1alpha1.BGPPeer{p}}
+	}
+	secret := func(o config.Objects, kind corev1.SecretType, data map[string][]byte) config.Objects {
+		o.Secrets = []corev1.Secret{{ObjectMeta: meta("md5", 1), Type: kind, Data: data}}
+		return o
+	}
+	password := func(s *v1alpha1.BGPPeerSpec) { s.PasswordSecret = &v1alpha1.PasswordSecret{Name: "md5"} }
+	l2 := func(spec v1alpha1.L2AdvertisementSpec) config.Objects {
+		return config.Objects{L2: []v1alpha1.L2Advertisement{{ObjectMeta: meta("adv", 1), Spec: spec}}}
+	}
+	bgp := func(spec v1alpha1.BGPAdvertisementSpec) config.Objects {
+		return config.Objects{BGP: []v1alpha1.BGPAdvertisement{{ObjectMeta: meta("adv", 1), Spec: spec}}, Pools: []v1alpha1.IPAddressPool{pool("p", 1, "192.0.2.0/24")}}
+	}
+	for _, tc := range []struct {
+		name    string
+		objects config.Objects
+		peers   int
+		reason  v1alpha1.Reason
+		says    string
+	}{
+		{"a plain peer", peer(nil), 1, "", ""},
+		{"a disabled peer has no session", peer(func(s *v1alpha1.BGPPeerSpec) { s.Disabled = true }), 0, "", ""},
+		{"a peer whose Secret is missing has no session", peer(password), 0, v1alpha1.ReasonSecretMissing, "md5 does not exist"},
+		{"a peer whose Secret is of another type has no session", secret(peer(password), corev1.SecretTypeOpaque, nil), 0, v1alpha1.ReasonSecretMissing, "kubernetes.io/basic-auth"},
+		{"a peer whose Secret has no password has no session", secret(peer(password), corev1.SecretTypeBasicAuth, nil), 0, v1alpha1.ReasonSecretMissing, "no key password"},
+		{"a peer with its Secret", secret(peer(password), corev1.SecretTypeBasicAuth, map[string][]byte{"password": []byte("x")}), 1, "", ""},
+		{"a dynamic AS number is not there yet", peer(func(s *v1alpha1.BGPPeerSpec) { s.PeerASN, s.DynamicASN = nil, &internal }), 0, v1alpha1.ReasonNotInEffect, "dynamicASN"},
+		{"graceful restart is not there yet, the session is", peer(func(s *v1alpha1.BGPPeerSpec) { s.GracefulRestart = &v1alpha1.GracefulRestart{} }), 1, v1alpha1.ReasonNotInEffect, "gracefulRestart"},
+		{"an L2Advertisement that names a pool that is not there", l2(v1alpha1.L2AdvertisementSpec{IPAddressPools: []string{"gone"}}), 0, v1alpha1.ReasonPoolMissing, "gone"},
+		{"an invalid selector", l2(v1alpha1.L2AdvertisementSpec{NodeSelectors: []metav1.LabelSelector{{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Like"}}}}}), 0, v1alpha1.ReasonInvalid, "selects nothing"},
+		{"a malformed glob", l2(v1alpha1.L2AdvertisementSpec{Interfaces: []string{"eth["}}), 0, v1alpha1.ReasonInvalid, "eth["},
+		{"a BGPAdvertisement that names a peer that is not there", bgp(v1alpha1.BGPAdvertisementSpec{Peers: []string{"gone"}}), 0, v1alpha1.ReasonPeerMissing, "gone"},
+		{"an unknown community alias", bgp(v1alpha1.BGPAdvertisementSpec{Communities: []string{"vpn"}}), 0, v1alpha1.ReasonInvalid, `"vpn"`},
+		{"a well-known community", bgp(v1alpha1.BGPAdvertisementSpec{Communities: []string{"no-export"}}), 0, "", ""},
+		{"an aggregate that no pool holds", bgp(v1alpha1.BGPAdvertisementSpec{AggregationLength: &bits}), 0, v1alpha1.ReasonAggregateTooWide, "/20"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			c := config.Compile(tc.objects)
+			expect(t, c.Problems, tc.reason, tc.says)
+			if len(c.Announce.Peers) != tc.peers {
+				t.Errorf("got %d peers, want %d", len(c.Announce.Peers), tc.peers)
+			}
+		})
+	}
+}
+
+func TestCommunities(t *testing.T) {
+	t.Parallel()
+	c := config.Compile(config.Objects{
+		Communities: []v1alpha1.Community{{ObjectMeta: meta("c", 1), Spec: v1alpha1.CommunitySpec{Communities: []v1alpha1.CommunityAlias{{Name: "vpn", Value: "64512:200"}}}}},
+		BGP: []v1alpha1.BGPAdvertisement{{ObjectMeta: meta("adv", 1), Spec: v1alpha1.BGPAdvertisementSpec{
+			Communities: []string{"vpn", "no-export", "large:64512:1:2", "64512:200"},
+		}}},
+	})
+	want := []announce.Community{{Global: 64512, Local1: 200}, {Global: 0xffff, Local1: 0xff01}, {Large: true, Global: 64512, Local1: 1, Local2: 2}}
+	if got := c.Announce.BGP[0].Communities; !slices.Equal(got, want) || len(c.Problems) > 0 {
+		t.Errorf("got %v and problems %v, want %v", got, c.Problems, want)
+	}
+}
+
+func FuzzParseRange(f *testing.F) {
+	for _, s := range []string{"192.0.2.0/24", "192.0.2.1-192.0.2.9", "203.0.113.7", "2001:db8::/64", "::1-::", "1.2.3.4/0", "fe80::1%eth0", "::ffff:1.2.3.4", "-", ""} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		r, err := config.ParseRange(s)
+		if err != nil {
+			return
+		}
+		if !r.IsValid() || r.From().Is4In6() || r.From().Zone() != "" {
+			t.Fatalf("%q gave %v", s, r)
+		}
+		again, err := config.ParseRange(config.FormatRanges([]netipx.IPRange{r})[0])
+		if err != nil || again != r {
+			t.Fatalf("%q gave %v, and that written gave %v, %v", s, r, again, err)
+		}
+	})
+}
+
+func FuzzRequest(f *testing.F) {
+	f.Add("192.0.2.1, 2001:db8::1", "")
+	f.Add("", "192.0.2.1")
+	f.Add(",", "::1%lo")
+	f.Fuzz(func(t *testing.T, annotation, field string) {
+		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{v1alpha1.AnnotationLoadBalancerIPs: annotation}}}
+		s.Spec.LoadBalancerIP = field
+		r, err := config.Request(s, nil)
+		if err != nil {
+			return
+		}
+		for _, a := range r.Addresses {
+			if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
+				t.Fatalf("%q and %q gave %v", annotation, field, r.Addresses)
+			}
+		}
+	})
+}

@@ -1,0 +1,87 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/test/lab"
+)
+
+// fixture is a lab that tests share, brought up by the first that asks.
+type fixture struct {
+	options lab.Options
+	once    sync.Once
+	lab     *lab.Lab
+	client  client.Client
+	err     error
+}
+
+// The topologies. Their prefixes differ so that they can be up at the same time.
+var (
+	wide   = &fixture{options: lab.Options{Prefix: "e2e", Nodes: 3, Routers: 1}}
+	legacy = &fixture{options: lab.Options{Prefix: "e2eipt", Nodes: 2, Routers: 1, ProxyMode: lab.IPTables}}
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	for _, f := range []*fixture{wide, legacy} {
+		if f.lab == nil {
+			continue
+		}
+		if err := f.lab.Down(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+// up brings the lab up once and applies config/samples.
+func (f *fixture) up() error {
+	f.once.Do(func() {
+		o := f.options
+		o.DownOnSignal = true
+		if dir := os.Getenv("BALLAST_LAB_LOGS"); dir != "" {
+			o.LogDir = filepath.Join(dir, o.Prefix)
+		}
+		if f.lab, f.err = lab.Up(context.Background(), o); f.err != nil {
+			return
+		}
+		f.err = f.prepare(context.Background())
+	})
+	return f.err
+}
+
+func (f *fixture) prepare(ctx context.Context) error {
+	root, err := lab.RepositoryRoot()
+	if err != nil {
+		return err
+	}
+	if out, err := f.lab.Kubectl(ctx, "apply", "-f", filepath.Join(root, "config", "samples")); err != nil {
+		return fmt.Errorf("apply samples: %w: %s", err, out)
+	}
+	// The samples' own Service would take the first address of a pool.
+	if _, err := f.lab.Kubectl(ctx, "delete", "service,deployment", "demo"); err != nil {
+		return err
+	}
+	scheme := runtime.NewScheme()
+	if err := clientgoscheme.AddToScheme(scheme); err != nil {
+		return err
+	}
+	if err := v1alpha1.AddToScheme(scheme); err != nil {
+		return err
+	}
+	f.client, err = client.New(f.lab.RESTConfig(), client.Options{Scheme: scheme})
+	return err
+}
