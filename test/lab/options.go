@@ -222,5 +222,5 @@ func RepositoryRoot() (string, error) {
 			}
 		}
 	}
-	return "", errors.New("find the repository: no go.mod of Ballast above the working directory or the program")
+	return "", errors.New("find the repository: no go.mod of Ballast above the working directory or the program; say where controller, speaker and config are (--bin, --config)")
 }
