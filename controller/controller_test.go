@@ -197,7 +197,7 @@ func TestController(t *testing.T) {
 		}
 		a.event(s, v1alpha1.ReasonAllocated)
 	})
-	t.Run("without an advertisement it is not announced, and says so", func(t *testing.T) {
+	t.Run("without an advertisement it is not announced, and says so", func(*testing.T) {
 		s := service("web", nil)
 		a.eventually(s, func() string {
 			if c := config.Condition(s, v1alpha1.ConditionAnnounced); c == nil || c.Reason != string(v1alpha1.ReasonNoAdvertisement) {
@@ -206,7 +206,7 @@ func TestController(t *testing.T) {
 			return ""
 		})
 	})
-	t.Run("the pool counts", func(t *testing.T) {
+	t.Run("the pool counts", func(*testing.T) {
 		a.eventually(lan, func() string {
 			if v4 := lan.Status.IPv4; v4 == nil || v4.Total != "7" || v4.Assigned != "1" || v4.Available != "6" {
 				return fmt.Sprintf("counts %+v, want 7 in all, 1 assigned", v4)
@@ -214,7 +214,7 @@ func TestController(t *testing.T) {
 			return ""
 		})
 	})
-	t.Run("an address outside every pool is refused, and nothing else is harmed", func(t *testing.T) {
+	t.Run("an address outside every pool is refused, and nothing else is harmed", func(*testing.T) {
 		s := service("outside", func(s *corev1.Service) {
 			s.Annotations = map[string]string{v1alpha1.AnnotationLoadBalancerIPs: "203.0.113.1"}
 		})
@@ -225,7 +225,7 @@ func TestController(t *testing.T) {
 		a.create(other)
 		a.holds(other, "192.0.2.2", v1alpha1.ReasonAllocated)
 	})
-	t.Run("a request that makes no sense is refused", func(t *testing.T) {
+	t.Run("a request that makes no sense is refused", func(*testing.T) {
 		s := service("nonsense", func(s *corev1.Service) {
 			s.Annotations = map[string]string{v1alpha1.AnnotationLoadBalancerIPs: "not-an-address"}
 		})
@@ -313,7 +313,7 @@ func TestController(t *testing.T) {
 		a.holds(s, "", v1alpha1.ReasonNoPool)
 		a.holds(service("unharmed", nil), "192.0.2.2", v1alpha1.ReasonAllocated)
 	})
-	t.Run("the key that encrypts gossip is made", func(t *testing.T) {
+	t.Run("the key that encrypts gossip is made", func(*testing.T) {
 		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ballast-system", Name: membership.SecretName}}
 		a.eventually(secret, func() string {
 			if _, err := membership.ParseKeys(secret.Data[membership.SecretKey]); err != nil {

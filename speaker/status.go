@@ -56,20 +56,8 @@ func (s *status) changed() {
 func (s *status) Start(ctx context.Context) error {
 	retry := firstRetry
 	for next := time.Duration(0); ; {
-		timer := time.NewTimer(next)
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !s.wait(ctx, next) {
 			return nil
-		case <-s.poke:
-			timer.Stop()
-			next = settleTime
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-time.After(settleTime):
-			}
-		case <-timer.C:
 		}
 		if err := s.write(ctx); err != nil {
 			s.log.Error(err, "cannot write the status of this speaker; trying again", "in", retry)
@@ -77,6 +65,23 @@ func (s *status) Start(ctx context.Context) error {
 			continue
 		}
 		next, retry = refreshInterval, firstRetry
+	}
+}
+
+// wait returns true when it is time to write, at the latest after a while, and false when ctx has ended.
+func (s *status) wait(ctx context.Context, atMost time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(atMost):
+		return true
+	case <-s.poke:
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(settleTime):
+		return true
 	}
 }
 

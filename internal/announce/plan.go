@@ -58,7 +58,7 @@ func Plan(s Service, v *View) Decision {
 		d.Layer2 = l2.answers
 	}
 	if node, ok := v.node(v.Self); ok {
-		d.Routes = v.routes(&s, node, bgp)
+		d.Routes = v.routes(node, bgp)
 	}
 	d.Verdict = v.verdict(&s, l2, no2, bgp, noB)
 	return d

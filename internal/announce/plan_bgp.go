@@ -71,7 +71,7 @@ func (v *View) to(o offer, n *Node, yield func(*NodePeer, []*BGPAdvertisement)) 
 
 // routes returns what a node announces of a plan: for each prefix and set of attributes
 // the peers that get it.
-func (v *View) routes(s *Service, n *Node, plan bgpPlan) []Route {
+func (v *View) routes(n *Node, plan bgpPlan) []Route {
 	var routes []Route
 	for _, o := range plan {
 		if !slices.Contains(o.nodes, n) {
@@ -104,7 +104,7 @@ func (o offer) prefixes(advs []*BGPAdvertisement) []Route {
 			routes = append(routes, Route{Prefix: prefix, Attributes: adv.Attributes})
 			continue
 		}
-		routes[i].Attributes = routes[i].Attributes.unite(adv.Attributes)
+		routes[i].Attributes = routes[i].unite(adv.Attributes)
 	}
 	return routes
 }
@@ -125,7 +125,7 @@ func (adv *BGPAdvertisement) prefix(a netip.Addr, pool *Pool) netip.Prefix {
 // addRoute adds a route for one peer, joining it with one that differs in nothing else.
 func addRoute(routes []Route, r Route) []Route {
 	for i := range routes {
-		if routes[i].Prefix == r.Prefix && routes[i].Attributes.Equal(r.Attributes) {
+		if routes[i].Prefix == r.Prefix && routes[i].Equal(r.Attributes) {
 			if !slices.Contains(routes[i].Peers, r.Peers[0]) {
 				routes[i].Peers = append(routes[i].Peers, r.Peers[0])
 			}

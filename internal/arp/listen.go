@@ -34,7 +34,7 @@ func Listen(index int) (Conn, error) {
 	}
 	raw, err := conn.SyscallConn()
 	if err != nil {
-		conn.Close()
+		_ = conn.Close()
 		return nil, fmt.Errorf("open packet socket: %w", err)
 	}
 	return &socket{conn: conn, raw: raw}, nil
@@ -69,4 +69,5 @@ func (s *socket) Write(frame []byte) (int, error) {
 	return s.conn.WriteTo(frame, &packet.Addr{HardwareAddr: destination[:]})
 }
 
+// Close ends a Read that waits.
 func (s *socket) Close() error { return s.conn.Close() }

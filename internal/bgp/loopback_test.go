@@ -52,13 +52,15 @@ func freePort(t *testing.T, address string) uint16 {
 	t.Helper()
 	l, err := net.Listen("tcp", net.JoinHostPort(address, "0"))
 	must(t, err)
-	defer l.Close()
+	defer func() { _ = l.Close() }()
 	return uint16(l.Addr().(*net.TCPAddr).Port)
 }
 
 func (r *router) peer(peerName string, myASN uint32) announce.Peer {
-	return announce.Peer{Name: name.PeerName(peerName), MyASN: myASN, PeerASN: r.asn, Address: r.address, Port: r.port,
-		Source: netip.MustParseAddr("127.0.0.1"), IPv4: true, IPv6: true, NextHop6: netip.MustParseAddr("2001:db8::1"), Connect: 2 * time.Second}
+	return announce.Peer{
+		Name: name.PeerName(peerName), MyASN: myASN, PeerASN: r.asn, Address: r.address, Port: r.port,
+		Source: netip.MustParseAddr("127.0.0.1"), IPv4: true, IPv6: true, NextHop6: netip.MustParseAddr("2001:db8::1"), Connect: 2 * time.Second,
+	}
 }
 
 // routes are the router's, in a canonical form.

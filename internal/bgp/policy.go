@@ -84,8 +84,8 @@ func policies(sessions map[netip.Addr]route, marks *marks) *api.SetPoliciesReque
 	for _, address := range slices.SortedFunc(maps.Keys(sessions), netip.Addr.Compare) {
 		session := sessions[address]
 		c.addresses[session.Name] = single(address)
-		c.nextHop(session, ipv4, session.hops.ipv4)
-		c.nextHop(session, ipv6, session.hops.ipv6)
+		c.nextHop(session, ipv4, session.ipv4)
+		c.nextHop(session, ipv6, session.ipv6)
 	}
 	for _, m := range marks.sorted() {
 		c.distribution(m, marks.all[m].distribution)

@@ -26,13 +26,15 @@ func TestRoutesReachThePeersTheyAreMeantForWithTheirAttributes(t *testing.T) {
 	external, internal := startRouter(t, "127.0.1.1", 64513, 64512), startRouter(t, "127.0.1.2", 64512, 64512)
 	s := start(t)
 	full := announce.Attributes{LocalPref: number32(300), MED: number32(0), Prepend: 2, Communities: []announce.Community{
-		{Global: 64512, Local1: 7}, {Global: 0xffff, Local1: 0xff01}, large}}
+		{Global: 64512, Local1: 7}, {Global: 0xffff, Local1: 0xff01}, large,
+	}}
 	s.SetPeers([]announce.Peer{external.peer("external", 64512), internal.peer("internal", 64512)})
 	s.Set(service("both"), []announce.Route{to("192.0.2.1/32", announce.Attributes{}, "external", "internal")})
 	s.Set(service("full"), []announce.Route{to("192.0.2.2/32", full, "external", "internal"), to("2001:db8:1::1/128", full, "external", "internal")})
 	s.Set(service("zero"), []announce.Route{to("192.0.2.3/32", announce.Attributes{LocalPref: number32(0)}, "internal")})
 	s.Set(service("split"), []announce.Route{
-		to("192.0.2.4/32", announce.Attributes{MED: number32(300)}, "external"), to("192.0.2.4/32", announce.Attributes{}, "internal")})
+		to("192.0.2.4/32", announce.Attributes{MED: number32(300)}, "external"), to("192.0.2.4/32", announce.Attributes{}, "internal"),
+	})
 	if got := states(s); got != "external Idle, internal Idle" {
 		t.Fatalf("before Sync: %s", got)
 	}

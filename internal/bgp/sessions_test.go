@@ -47,12 +47,15 @@ func TestPlanSessions(t *testing.T) {
 		"a peer that cannot work is refused alone": {
 			peers: []announce.Peer{
 				aPeer("a", "192.0.2.1", func(p *announce.Peer) { p.PeerASN = 0 }), aPeer("b", "192.0.2.1", nil),
-				aPeer("c", "192.0.2.3", func(p *announce.Peer) { p.IPv4 = false }), {Name: "d", MyASN: 1, PeerASN: 1, IPv4: true},
+				aPeer("c", "192.0.2.3", func(p *announce.Peer) { p.IPv4 = false }),
+				{Name: "d", MyASN: 1, PeerASN: 1, IPv4: true},
 				aPeer("e", "192.0.2.5", func(p *announce.Peer) { p.Source = addr("2001:db8::1") }),
 			},
 			id: "10.0.0.1", wanted: []string{"b"},
-			refused: map[name.PeerName]string{"a": "no AS number", "c": "no address family", "d": "no usable peer address",
-				"e": "source address and peer address are of different families"},
+			refused: map[name.PeerName]string{
+				"a": "no AS number", "c": "no address family", "d": "no usable peer address",
+				"e": "source address and peer address are of different families",
+			},
 		},
 	}
 	for title, test := range tests {

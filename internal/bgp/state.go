@@ -26,13 +26,13 @@ const (
 type Carriage string
 
 const (
-	// NotConfigured: the peer is not to get routes of the family.
+	// NotConfigured says that the peer is not to get routes of the family.
 	NotConfigured Carriage = "NotConfigured"
-	// Carried: it is, and nothing known speaks against it; on an established session, it gets them.
+	// Carried says that it is, and nothing known speaks against it; on an established session, it gets them.
 	Carried Carriage = "Carried"
-	// NoNextHop: the node has no address of the family on that interface, and the peer cannot do without (RFC 8950).
+	// NoNextHop says that the node has no address of the family on that interface, and the peer cannot do without (RFC 8950).
 	NoNextHop Carriage = "NoNextHop"
-	// NotNegotiated: the session is up, but the peer does not offer the family (RFC 4760 section 8).
+	// NotNegotiated says that the session is up, but the peer does not offer the family (RFC 4760 section 8).
 	NotNegotiated Carriage = "NotNegotiated"
 )
 
@@ -93,17 +93,25 @@ func notification(code, subcode int) string {
 		subs map[int]string
 	}{
 		1: {"message header error", map[int]string{1: "connection not synchronized", 2: "bad message length", 3: "bad message type"}},
-		codeOpen: {"OPEN message error", map[int]string{1: "unsupported version number", subBadPeerAS: "bad peer AS", 3: "bad BGP identifier",
-			4: "unsupported optional parameter", 5: "authentication failure", 6: "unacceptable hold time", 7: "unsupported capability", 11: "role mismatch"}},
-		3: {"UPDATE message error", map[int]string{1: "malformed attribute list", 2: "unrecognized well-known attribute",
+		codeOpen: {"OPEN message error", map[int]string{
+			1: "unsupported version number", subBadPeerAS: "bad peer AS", 3: "bad BGP identifier",
+			4: "unsupported optional parameter", 5: "authentication failure", 6: "unacceptable hold time", 7: "unsupported capability", 11: "role mismatch",
+		}},
+		3: {"UPDATE message error", map[int]string{
+			1: "malformed attribute list", 2: "unrecognized well-known attribute",
 			3: "missing well-known attribute", 4: "attribute flags error", 5: "attribute length error", 6: "invalid ORIGIN", 7: "AS routing loop",
-			8: "invalid NEXT_HOP", 9: "optional attribute error", 10: "invalid network field", 11: "malformed AS_PATH"}},
+			8: "invalid NEXT_HOP", 9: "optional attribute error", 10: "invalid network field", 11: "malformed AS_PATH",
+		}},
 		4: {"hold timer expired", nil},
-		codeFSM: {"finite state machine error", map[int]string{subOpenSent: "unexpected message in OpenSent", 2: "unexpected message in OpenConfirm",
-			3: "unexpected message in Established"}},
-		6: {"cease", map[int]string{1: "maximum number of prefixes reached", 2: "administrative shutdown", 3: "peer de-configured",
+		codeFSM: {"finite state machine error", map[int]string{
+			subOpenSent: "unexpected message in OpenSent", 2: "unexpected message in OpenConfirm",
+			3: "unexpected message in Established",
+		}},
+		6: {"cease", map[int]string{
+			1: "maximum number of prefixes reached", 2: "administrative shutdown", 3: "peer de-configured",
 			4: "administrative reset", 5: "connection rejected", 6: "other configuration change", 7: "connection collision resolution",
-			8: "out of resources", 9: "hard reset", 10: "BFD down"}},
+			8: "out of resources", 9: "hard reset", 10: "BFD down",
+		}},
 		7: {"ROUTE-REFRESH message error", map[int]string{1: "invalid message length"}},
 	}
 	known, found := names[code]

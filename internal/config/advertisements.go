@@ -49,8 +49,10 @@ func (c *compiler) l2Advertisements(o Objects) []announce.L2Advertisement {
 		}
 		c.notInEffect(KindL2, obj.Name, map[string]bool{"preferredNodeSelectors": len(spec.PreferredNodeSelectors) > 0})
 		list = append(list, announce.L2Advertisement{
-			Selection: c.selection(selection{KindL2, obj.Name, spec.IPAddressPools, spec.IPAddressPoolSelectors,
-				spec.NamespaceSelectors, spec.ServiceSelectors, spec.NodeSelectors}, o),
+			Selection: c.selection(selection{
+				KindL2, obj.Name, spec.IPAddressPools, spec.IPAddressPoolSelectors,
+				spec.NamespaceSelectors, spec.ServiceSelectors, spec.NodeSelectors,
+			}, o),
 			Interfaces: spec.Interfaces,
 		})
 	}
@@ -62,8 +64,10 @@ func (c *compiler) bgpAdvertisements(o Objects, aliases map[string]announce.Comm
 	for _, obj := range byAge(o.BGP) {
 		spec := obj.Spec
 		adv := announce.BGPAdvertisement{
-			Selection: c.selection(selection{KindBGP, obj.Name, spec.IPAddressPools, spec.IPAddressPoolSelectors,
-				spec.NamespaceSelectors, spec.ServiceSelectors, spec.NodeSelectors}, o),
+			Selection: c.selection(selection{
+				KindBGP, obj.Name, spec.IPAddressPools, spec.IPAddressPoolSelectors,
+				spec.NamespaceSelectors, spec.ServiceSelectors, spec.NodeSelectors,
+			}, o),
 			Length4: length(spec.AggregationLength, 32), Length6: length(spec.AggregationLengthV6, 128),
 			Attributes: announce.Attributes{LocalPref: uint32Of(spec.LocalPref), MED: uint32Of(spec.MED)},
 		}

@@ -49,7 +49,7 @@ type Compiled struct {
 type Settings struct {
 	// RefreshInterval is how often an owner repeats its gratuitous ARP.
 	RefreshInterval time.Duration
-	// IgnoreExcludeLabel takes nodes that are labelled exclude-from-external-load-balancers.
+	// IgnoreExcludeLabel takes nodes that are labeled exclude-from-external-load-balancers.
 	IgnoreExcludeLabel bool
 }
 

@@ -53,21 +53,28 @@ func TestPools(t *testing.T) {
 		reason   v1alpha1.Reason
 		says     string
 	}{
-		{name: "CIDR, range and single address keep their order", pools: []v1alpha1.IPAddressPool{pool("a", 1, "198.51.100.0/30", "192.0.2.5-192.0.2.9", "192.0.2.1")},
-			want: "a: 198.51.100.0-198.51.100.3 192.0.2.5-192.0.2.9 192.0.2.1"},
+		{
+			name: "CIDR, range and single address keep their order", pools: []v1alpha1.IPAddressPool{pool("a", 1, "198.51.100.0/30", "192.0.2.5-192.0.2.9", "192.0.2.1")},
+			want: "a: 198.51.100.0-198.51.100.3 192.0.2.5-192.0.2.9 192.0.2.1",
+		},
 		{name: "an entry that repeats counts once", pools: []v1alpha1.IPAddressPool{pool("a", 1, "192.0.2.0/30", "192.0.2.2-192.0.2.5")}, want: "a: 192.0.2.0-192.0.2.3 192.0.2.4-192.0.2.5"},
 		{name: "excluded addresses are cut out", pools: []v1alpha1.IPAddressPool{edit(pool("a", 1, "192.0.2.0/29"), func(s *v1alpha1.IPAddressPoolSpec) { s.Exclude = []string{"192.0.2.1", "192.0.2.4/30"} })}, want: "a: 192.0.2.0 192.0.2.2-192.0.2.3"},
 		{name: "an IPv6 CIDR lacks its first address", pools: []v1alpha1.IPAddressPool{pool("a", 1, "2001:db8::10/124")}, want: "a: 2001:db8::11-2001:db8::1f"},
-		{name: "the older of two keeps what both contain", pools: []v1alpha1.IPAddressPool{pool("a", 2, "192.0.2.0/29"), pool("b", 1, "192.0.2.4-192.0.2.20")},
-			want: "a: 192.0.2.0-192.0.2.3; b: 192.0.2.4-192.0.2.20", reason: v1alpha1.ReasonOverlap, says: "b at 192.0.2.4-192.0.2.7"},
+		{
+			name: "the older of two keeps what both contain", pools: []v1alpha1.IPAddressPool{pool("a", 2, "192.0.2.0/29"), pool("b", 1, "192.0.2.4-192.0.2.20")},
+			want: "a: 192.0.2.0-192.0.2.3; b: 192.0.2.4-192.0.2.20", reason: v1alpha1.ReasonOverlap, says: "b at 192.0.2.4-192.0.2.7",
+		},
 		{name: "of two of one age the first by name is older", pools: []v1alpha1.IPAddressPool{pool("b", 1, "192.0.2.0/29"), pool("a", 1, "192.0.2.0/29")}, want: "a: 192.0.2.0-192.0.2.7; b: ", reason: v1alpha1.ReasonOverlap},
 		{name: "reserved addresses are cut out", pools: []v1alpha1.IPAddressPool{pool("a", 1, "192.0.2.0/29")}, reserved: "192.0.2.3/32 10.0.0.0/8", want: "a: 192.0.2.0-192.0.2.2 192.0.2.4-192.0.2.7", reason: v1alpha1.ReasonReservedOverlap, says: "192.0.2.3"},
 		{name: "a reversed range is left out", pools: []v1alpha1.IPAddressPool{pool("a", 1, "192.0.2.9-192.0.2.1", "192.0.2.20")}, want: "a: 192.0.2.20", reason: v1alpha1.ReasonInvalidAddress, says: "did you mean"},
 		{name: "a drained pool says so", pools: []v1alpha1.IPAddressPool{edit(pool("a", 1, "192.0.2.1"), func(s *v1alpha1.IPAddressPoolSpec) { s.Drain = true })}, want: "a: 192.0.2.1", reason: v1alpha1.ReasonDraining},
-		{name: "pools are tried by priority, then those without, then the open ones by name", pools: []v1alpha1.IPAddressPool{
-			pool("open2", 1, "192.0.2.1"), pool("open1", 2, "192.0.2.2"), edit(pool("last", 3, "192.0.2.3"), allocation(0)),
-			edit(pool("second", 4, "192.0.2.4"), allocation(20)), edit(pool("first", 5, "192.0.2.5"), allocation(10))},
-			want: "first: 192.0.2.5; second: 192.0.2.4; last: 192.0.2.3; open1: 192.0.2.2; open2: 192.0.2.1"},
+		{
+			name: "pools are tried by priority, then those without, then the open ones by name", pools: []v1alpha1.IPAddressPool{
+				pool("open2", 1, "192.0.2.1"), pool("open1", 2, "192.0.2.2"), edit(pool("last", 3, "192.0.2.3"), allocation(0)),
+				edit(pool("second", 4, "192.0.2.4"), allocation(20)), edit(pool("first", 5, "192.0.2.5"), allocation(10)),
+			},
+			want: "first: 192.0.2.5; second: 192.0.2.4; last: 192.0.2.3; open1: 192.0.2.2; open2: 192.0.2.1",
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

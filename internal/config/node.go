@@ -16,10 +16,10 @@ import (
 
 // Node reads what announcing needs to know of a Node; what its speaker knows is not in it.
 func Node(n *corev1.Node, s Settings) announce.Node {
-	_, labelled := n.Labels[corev1.LabelNodeExcludeBalancers]
+	_, labeled := n.Labels[corev1.LabelNodeExcludeBalancers]
 	return announce.Node{
 		Name: name.NodeName(n.Name), Labels: n.Labels, Addresses: InternalAddresses(n),
-		Excluded: labelled && !s.IgnoreExcludeLabel,
+		Excluded: labeled && !s.IgnoreExcludeLabel,
 		NetworkUnavailable: slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
 			return c.Type == corev1.NodeNetworkUnavailable && c.Status == corev1.ConditionTrue
 		}),

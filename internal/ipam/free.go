@@ -178,7 +178,11 @@ func (r returned) Less(i, j int) bool {
 	return r[i].addr.Less(r[j].addr)
 }
 func (r returned) Swap(i, j int) { r[i], r[j] = r[j], r[i] }
-func (r *returned) Push(x any)   { *r = append(*r, x.(entry)) }
+
+// Push implements heap.Interface.
+func (r *returned) Push(x any) { *r = append(*r, x.(entry)) }
+
+// Pop implements heap.Interface.
 func (r *returned) Pop() any {
 	last := len(*r) - 1
 	e := (*r)[last]

@@ -82,12 +82,12 @@ func (a *Admission) admits(r Request) bool {
 	if a == nil {
 		return true
 	}
-	any := func(selectors []labels.Selector, l labels.Set) bool {
+	matches := func(selectors []labels.Selector, l labels.Set) bool {
 		return slices.ContainsFunc(selectors, func(s labels.Selector) bool { return s.Matches(l) })
 	}
 	namespace := len(a.Namespaces) == 0 && len(a.NamespaceSelectors) == 0 ||
-		slices.Contains(a.Namespaces, r.Service.Namespace) || any(a.NamespaceSelectors, r.NamespaceLabels)
-	return namespace && (len(a.ServiceSelectors) == 0 || any(a.ServiceSelectors, r.Labels))
+		slices.Contains(a.Namespaces, r.Service.Namespace) || matches(a.NamespaceSelectors, r.NamespaceLabels)
+	return namespace && (len(a.ServiceSelectors) == 0 || matches(a.ServiceSelectors, r.Labels))
 }
 
 // Equal says whether two pools behave alike.
@@ -103,9 +103,6 @@ func (p Pool) Equal(o Pool) bool {
 func (p Pool) has(f Family) bool {
 	return slices.ContainsFunc(p.Ranges, func(r netipx.IPRange) bool { return FamilyOf(r.From()) == f })
 }
-
-// contains says whether the pool may hand an address out.
-func (p Pool) contains(a netip.Addr) bool { return inAny(p.Ranges, a) && !never(a) }
 
 func inAny(ranges []netipx.IPRange, a netip.Addr) bool {
 	return slices.ContainsFunc(ranges, func(r netipx.IPRange) bool { return r.Contains(a) })

@@ -215,7 +215,7 @@ func TestAnInterfaceThatFailsIsTriedAgainAndHoldsUpNoOther(t *testing.T) {
 		l.mu.Lock()
 		delete(l.refuse, 2)
 		l.mu.Unlock()
-		time.Sleep(retryMax)
+		time.Sleep(lastRetry)
 		if got, _ := l.ask(2, vip); got != mac0 {
 			t.Error("the interface does not answer though it can be opened")
 		}
@@ -225,8 +225,8 @@ func TestAnInterfaceThatFailsIsTriedAgainAndHoldsUpNoOther(t *testing.T) {
 		l.mu.Lock()
 		w := l.sockets[2]
 		l.mu.Unlock()
-		w.Close() // as the kernel does when an interface goes down
-		time.Sleep(retryMax)
+		_ = w.Close() // as the kernel does when an interface goes down
+		time.Sleep(lastRetry)
 		if got, _ := l.ask(2, vip); got != mac0 {
 			t.Error("the interface is not opened again after a failed read")
 		}
@@ -355,7 +355,7 @@ func TestBackoffGrowsToItsBound(t *testing.T) {
 	t.Parallel()
 	for failures := range 100 {
 		for _, random := range []float64{0, 0.5, 0.999} {
-			if d := backoff(failures, random); d < retryMin/2 || d > retryMax {
+			if d := backoff(failures, random); d < firstRetry/2 || d > lastRetry {
 				t.Errorf("backoff(%d, %v) = %v", failures, random, d)
 			}
 		}

@@ -92,7 +92,7 @@ func (s *state) leave(p *port) {
 // fail notes a failure of p and when to try again. One that follows a long time without is
 // the first of its row.
 func (s *state) fail(p *port, err error, now time.Time) {
-	if now.Sub(p.opened) > retryMax && !p.opened.IsZero() {
+	if now.Sub(p.opened) > lastRetry && !p.opened.IsZero() {
 		p.failures = 0
 	}
 	p.retry = now.Add(backoff(p.failures, rand.Float64()))

@@ -18,8 +18,8 @@ const (
 	// ratePause is how long to wait once the rate is reached.
 	ratePause = 10 * time.Millisecond
 
-	retryMin = 100 * time.Millisecond
-	retryMax = 10 * time.Second
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 10 * time.Second
 )
 
 // takeover returns the pauses between the announcements of a takeover. RFC 5227 section 2.3
@@ -52,9 +52,9 @@ func following(step int, refresh time.Duration, random float64) (time.Duration, 
 func refreshing(step int) bool { return step > len(takeover()) }
 
 // backoff returns the wait before an interface is tried again after this many failures: it
-// doubles up to retryMax, less a random half.
+// doubles up to lastRetry, less a random half.
 func backoff(failures int, random float64) time.Duration {
-	d := min(retryMin<<min(failures, 10), retryMax)
+	d := min(firstRetry<<min(failures, 10), lastRetry)
 	return d - time.Duration(random*float64(d)/2)
 }
 
@@ -108,12 +108,14 @@ func (q *queue) Swap(i, j int) {
 	q.entries[i].position, q.entries[j].position = i, j
 }
 
+// Push implements heap.Interface.
 func (q *queue) Push(x any) {
 	e := x.(*entry)
 	e.position = len(q.entries)
 	q.entries = append(q.entries, e)
 }
 
+// Pop implements heap.Interface.
 func (q *queue) Pop() any {
 	last := len(q.entries) - 1
 	e := q.entries[last]

@@ -84,7 +84,7 @@ func engineName(name string) bool {
 	return isDockerNetwork(name)
 }
 
-// isDockerNetwork recognises the bridge of a user-defined Docker network: br- and the first
+// isDockerNetwork recognizes the bridge of a user-defined Docker network: br- and the first
 // twelve digits of its identifier.
 func isDockerNetwork(name string) bool {
 	id, found := strings.CutPrefix(name, "br-")

@@ -16,8 +16,10 @@ func address(prefix string) Address {
 
 func TestUnfit(t *testing.T) {
 	t.Parallel()
-	uplink := Interface{Name: "eth0", Index: 2, MAC: MAC{2, 0, 0, 0, 0, 1}, Kind: "device", Up: true,
-		Addresses: []Address{address("192.0.2.1/24")}}
+	uplink := Interface{
+		Name: "eth0", Index: 2, MAC: MAC{2, 0, 0, 0, 0, 1}, Kind: "device", Up: true,
+		Addresses: []Address{address("192.0.2.1/24")},
+	}
 	with := func(change func(*Interface)) Interface {
 		i := uplink
 		change(&i)
@@ -102,8 +104,10 @@ func TestSnapshotHoldsWhatNetlinkSays(t *testing.T) {
 	prefix := netip.MustParsePrefix
 	want := Snapshot{
 		{Name: "br0", Index: 2, MAC: MAC(mac), Kind: "bridge", Addresses: []Address{
-			{prefix("192.0.2.1/24"), true, true}, {prefix("192.0.2.2/24"), true, true},
-			{prefix("2001:db8::1/64"), true, false}, {prefix("2001:db8::2/64"), true, false},
+			{prefix("192.0.2.1/24"), true, true},
+			{prefix("192.0.2.2/24"), true, true},
+			{prefix("2001:db8::1/64"), true, false},
+			{prefix("2001:db8::2/64"), true, false},
 			{prefix("fe80::1/64"), false, true},
 		}},
 		{Name: "lo", Index: 1, Kind: "device", Up: true, Loopback: true},

@@ -22,8 +22,8 @@ const (
 	// receiveBuffer is the room for changes not yet read, in bytes.
 	receiveBuffer = 1 << 20
 
-	retryMin = 100 * time.Millisecond
-	retryMax = 5 * time.Second
+	firstRetry = 100 * time.Millisecond
+	lastRetry  = 5 * time.Second
 )
 
 // Watcher delivers a Snapshot at its start and after each change. Make it with NewWatcher.
@@ -53,7 +53,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		if ctx.Err() != nil {
 			return nil
 		}
-		if time.Since(began) > retryMax {
+		if time.Since(began) > lastRetry {
 			tries = 0
 		}
 		if tries == 0 {
@@ -144,8 +144,8 @@ func (w *Watcher) deliver(s Snapshot, last **Snapshot) {
 }
 
 // backoff returns the wait before try number tries, counted from 0: it doubles up to
-// retryMax, and a random half of it keeps nodes apart.
+// lastRetry, and a random half of it keeps nodes apart.
 func backoff(tries int) time.Duration {
-	d := min(retryMin<<min(tries, 10), retryMax)
+	d := min(firstRetry<<min(tries, 10), lastRetry)
 	return d/2 + rand.N(d/2)
 }

@@ -54,11 +54,11 @@ func TestReaderGetsTheNewestSnapshotAndNoneTwice(t *testing.T) {
 func TestBackoffGrowsToItsBound(t *testing.T) {
 	t.Parallel()
 	for tries := range 100 {
-		if d := backoff(tries); d < retryMin/2 || d > retryMax {
+		if d := backoff(tries); d < firstRetry/2 || d > lastRetry {
 			t.Errorf("backoff(%d) = %v", tries, d)
 		}
 	}
-	if backoff(20) < retryMax/2 {
+	if backoff(20) < lastRetry/2 {
 		t.Error("backoff does not grow")
 	}
 }

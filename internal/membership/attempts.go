@@ -11,8 +11,8 @@ const (
 	// peers turn out to be members already and need no join.
 	joinsAtOnce = 16
 
-	retryMin = 250 * time.Millisecond
-	retryMax = 5 * time.Second
+	firstRetry = 250 * time.Millisecond
+	lastRetry  = 5 * time.Second
 	// idle is how long there may be nothing to do.
 	idle = time.Hour
 )
@@ -80,9 +80,9 @@ func (a *attempts) allTried() bool {
 	return true
 }
 
-// backoff returns the wait after this many failures before: it doubles up to retryMax, less a
+// backoff returns the wait after this many failures before: it doubles up to lastRetry, less a
 // random half.
 func backoff(failures int, random float64) time.Duration {
-	d := min(retryMin<<min(failures, 10), retryMax)
+	d := min(firstRetry<<min(failures, 10), lastRetry)
 	return d - time.Duration(random*float64(d)/2)
 }

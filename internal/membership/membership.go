@@ -2,7 +2,7 @@
 // themselves, by a gossip protocol (SWIM, as github.com/hashicorp/memberlist has it), so that
 // it works while the API server is away.
 //
-// All traffic is encrypted, labelled with the cluster's identity, and bound to one address of
+// All traffic is encrypted, labeled with the cluster's identity, and bound to one address of
 // the node. The package never decides what a member's death means, never reads Kubernetes
 // objects, and does not look for peers: it is told them.
 package membership

@@ -307,7 +307,7 @@ func TestAPortThatIsHeldIsWaitedForAndSaidOnce(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer held.Close()
+			defer func() { _ = held.Close() }()
 			lines := make(chan string, 100)
 			config := member("a", at[0], key(1))
 			config.Log = funcr.New(func(_, args string) { lines <- args }, funcr.Options{})
@@ -328,9 +328,9 @@ func TestAPortThatIsHeldIsWaitedForAndSaidOnce(t *testing.T) {
 				t.Errorf("a view arrived without a port: %+v", v)
 			case said := <-lines:
 				t.Errorf("logged again: %s", said)
-			case <-time.After(retryMin + 2*retryMin):
+			case <-time.After(firstRetry + 2*firstRetry):
 			}
-			held.Close()
+			_ = held.Close()
 			await(t, m.Views(), true, "a")
 		})
 	}

@@ -25,7 +25,8 @@ func TestRoutesReachFRR(t *testing.T) {
 	inner.start(inner.node4, 64512)
 	n.setPeers(four.peer4(64512), six.peer6(64500), inner.peer4(64512))
 	all := announce.Attributes{LocalPref: number32(300), MED: number32(50), Prepend: 2, Communities: []announce.Community{
-		{Global: 64512, Local1: 7}, {Global: 0xffff, Local1: 0xff01}, {Large: true, Global: 4200000001, Local1: 1, Local2: 2}}}
+		{Global: 64512, Local1: 7}, {Global: 0xffff, Local1: 0xff01}, {Large: true, Global: 4200000001, Local1: 1, Local2: 2},
+	}}
 	const words = "64512:7 no-export 4200000001:1:2"
 	n.set("all", route("192.0.2.1/32", all, "r1", "r2", "r3"), route("2001:db8:1::1/128", all, "r1", "r2", "r3"))
 	n.set("two", route("192.0.2.2/32", announce.Attributes{}, "r1"), route("192.0.2.2/32", announce.Attributes{MED: number32(0)}, "r3"))

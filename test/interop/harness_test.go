@@ -269,8 +269,10 @@ func frrHome(t *testing.T) string {
 
 // peer4 and peer6 are the session with the router over IPv4 and IPv6, both with both families.
 func (r *router) peer4(myASN uint32) announce.Peer {
-	return announce.Peer{Name: name.PeerName(r.name), MyASN: myASN, PeerASN: r.asn, Address: r.own4, IPv4: true, IPv6: true,
-		NextHop4: r.node4, NextHop6: r.node6, Hold: 9 * time.Second, Connect: 2 * time.Second}
+	return announce.Peer{
+		Name: name.PeerName(r.name), MyASN: myASN, PeerASN: r.asn, Address: r.own4, IPv4: true, IPv6: true,
+		NextHop4: r.node4, NextHop6: r.node6, Hold: 9 * time.Second, Connect: 2 * time.Second,
+	}
 }
 
 func (r *router) peer6(myASN uint32) announce.Peer {

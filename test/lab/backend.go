@@ -47,6 +47,12 @@ type RunningBackend struct {
 	wg      sync.WaitGroup
 }
 
+// Pod addresses of a node are used in turn, .2 to .201, so that a new pod seldom has an old one's.
+const (
+	firstPodOctet = 2
+	podsPerNode   = 200
+)
+
 // AddBackend runs a pod and returns when its Pod object says Ready. Endpoints and service
 // rules follow soon after; wait for the outcome.
 func (l *Lab) AddBackend(ctx context.Context, spec Backend) (*RunningBackend, error) {
@@ -83,7 +89,7 @@ func (l *Lab) newBackend(n *Node, spec Backend) *RunningBackend {
 	b := &RunningBackend{
 		Backend: spec, lab: l, ready: true,
 		Pod:  fmt.Sprintf("%s-%s-%d", orDefault(spec.App, "pod"), n.Name, number),
-		IPv4: at(v4, 1+number).Addr(), IPv6: at(v6, 1+number).Addr(),
+		IPv4: at(v4, firstPodOctet+(number-1)%podsPerNode).Addr(), IPv6: at(v6, firstPodOctet+(number-1)%podsPerNode).Addr(),
 	}
 	l.backends = append(l.backends, b)
 	return b

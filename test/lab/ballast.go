@@ -55,14 +55,18 @@ func (l *Lab) daemons() []daemon {
 	for i := range l.opts.Controllers {
 		args := l.opts.ControllerArgs
 		if i > 0 { // they share the control-plane host
-			args = append([]string{fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", 7472+10*i),
-				fmt.Sprintf("--health-probe-bind-address=:%d", 7473+10*i)}, args...)
+			args = append([]string{
+				fmt.Sprintf("--metrics-bind-address=127.0.0.1:%d", 7472+10*i),
+				fmt.Sprintf("--health-probe-bind-address=:%d", 7473+10*i),
+			}, args...)
 		}
 		out = append(out, daemon{name: fmt.Sprintf("controller-%d", i+1), account: "controller", host: l.hosts["cp"], args: args})
 	}
 	for _, n := range l.nodes {
-		out = append(out, daemon{name: "speaker-" + n.Name, account: "speaker", host: n.Host,
-			args: append([]string{"--node-name=" + n.Name}, l.opts.SpeakerArgs...)})
+		out = append(out, daemon{
+			name: "speaker-" + n.Name, account: "speaker", host: n.Host,
+			args: append([]string{"--node-name=" + n.Name}, l.opts.SpeakerArgs...),
+		})
 	}
 	return out
 }
@@ -103,8 +107,10 @@ func (l *Lab) giveToken(ctx context.Context, d daemon, kubeconfig string) error 
 	if err := l.createPod(ctx, pod); err != nil {
 		return err
 	}
-	err := publishPod(ctx, l.client, podState{namespace: Namespace, name: d.name, ready: true, host: d.host,
-		addresses: []netip.Addr{d.host.IPv4, d.host.IPv6}})
+	err := publishPod(ctx, l.client, podState{
+		namespace: Namespace, name: d.name, ready: true, host: d.host,
+		addresses: []netip.Addr{d.host.IPv4, d.host.IPv6},
+	})
 	if err != nil {
 		return fmt.Errorf("publish pod: %w", err)
 	}

@@ -62,7 +62,10 @@ func Up(ctx context.Context, opts Options) (*Lab, error) {
 		l.watchSignals()
 	}
 	if err := l.start(ctx); err != nil {
-		err = fmt.Errorf("bring lab %s up: %w\n%s", opts.Prefix, err, l.Diagnostics())
+		err = fmt.Errorf("bring lab %s up: %w", opts.Prefix, err)
+		if ctx.Err() == nil {
+			err = fmt.Errorf("%w\n%s", err, l.Diagnostics())
+		}
 		return nil, errors.Join(err, l.Down())
 	}
 	return l, nil
@@ -206,6 +209,9 @@ func (l *Lab) Host(name string) (*Host, error) {
 	slices.Sort(names)
 	return nil, fmt.Errorf("find host %q: the lab has %v", name, names)
 }
+
+// LogDir is the folder with a log for each process.
+func (l *Lab) LogDir() string { return l.opts.LogDir }
 
 // WaitFor is Poll with a limit of 60 s.
 func (l *Lab) WaitFor(ctx context.Context, what string, check func(context.Context) error) error {

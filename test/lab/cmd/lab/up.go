@@ -9,8 +9,11 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/ballast-lb/ballast/test/lab"
 )
@@ -84,6 +87,7 @@ func background(ctx context.Context, name string, args []string) error {
 	defer reader.Close()
 	cmd := exec.Command(self, append([]string{"--name", name, serveVerb}, args...)...)
 	cmd.ExtraFiles = []*os.File{writer} // file 3 there
+	cmd.Stderr = writer                 // until it is up
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	err = cmd.Start()
 	writer.Close()
@@ -114,11 +118,7 @@ func serve(name string, args []string) error {
 		return err
 	}
 	o.DownOnSignal = true
-	err = bringUp(o, showOff, report)
-	if err != nil {
-		fmt.Fprintln(report, err)
-	}
-	return err
+	return bringUp(o, showOff, report)
 }
 
 // bringUp starts the lab, tells its parent, and waits for the end.
@@ -139,6 +139,19 @@ func bringUp(o lab.Options, showOff bool, report io.WriteCloser) error {
 		return nil // the parent is gone: nobody wants the lab
 	}
 	report.Close()
+	if err := keepErrors(filepath.Join(l.LogDir(), "lab.log")); err != nil {
+		return err
+	}
 	<-l.Done()
 	return l.Down()
+}
+
+// keepErrors sends this process's standard error to a file from now on.
+func keepErrors(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("open log: %w", err)
+	}
+	defer f.Close()
+	return unix.Dup3(int(f.Fd()), int(os.Stderr.Fd()), 0)
 }
