@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -25,6 +24,7 @@ import (
 	"github.com/ballast-lb/ballast/internal/config"
 	"github.com/ballast-lb/ballast/internal/kube"
 	"github.com/ballast-lb/ballast/internal/membership"
+	"github.com/ballast-lb/ballast/test/assets"
 )
 
 // patience bounds each wait for something that should come soon.
@@ -42,11 +42,14 @@ type api struct {
 func startAPI(t *testing.T) *api {
 	t.Helper()
 	ctrl.SetLogger(logr.Discard())
-	env := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join("..", "config", "crd", "bases")}, ErrorIfCRDPathMissing: true}
-	env.BinaryAssetsDirectory = os.Getenv("KUBEBUILDER_ASSETS")
+	bin, err := assets.Dir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join("..", "config", "crd", "bases")}, ErrorIfCRDPathMissing: true, BinaryAssetsDirectory: bin}
 	cfg, err := env.Start()
 	if err != nil {
-		t.Fatalf("start the API server: %v (make kube builds it; KUBEBUILDER_ASSETS says where it is)", err)
+		t.Fatalf("start the API server: %v", err)
 	}
 	t.Cleanup(func() {
 		if err := env.Stop(); err != nil {
@@ -79,7 +82,7 @@ func (a *api) start() {
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	if err := wire(ctx, mgr, a.options(), testr.New(a.t)); err != nil {
+	if _, err := wire(ctx, mgr, a.options(), testr.New(a.t)); err != nil {
 		a.t.Fatal(err)
 	}
 	done := make(chan error, 1)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -17,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/ballast-lb/ballast/api/v1alpha1"
 	"github.com/ballast-lb/ballast/internal/announce"
@@ -65,8 +67,12 @@ func run(ctx context.Context, o *kube.Options, leaderElect bool, log logr.Logger
 	if err != nil {
 		return err
 	}
-	if err := wire(ctx, mgr, o, log); err != nil {
+	metric, err := wire(ctx, mgr, o, log)
+	if err != nil {
 		return err
+	}
+	if err := metrics.Registry.Register(metric); err != nil {
+		return fmt.Errorf("register metrics: %w", err)
 	}
 	return mgr.Start(ctx)
 }
@@ -98,8 +104,8 @@ func newManager(cfg *rest.Config, o *kube.Options, leaderElect bool) (manager.Ma
 	return mgr, errors.Join(mgr.AddHealthzCheck("healthz", healthz.Ping), mgr.AddReadyzCheck("readyz", healthz.Ping))
 }
 
-// wire puts the parts together; nothing runs until the manager starts.
-func wire(ctx context.Context, mgr manager.Manager, o *kube.Options, log logr.Logger) error {
+// wire puts the parts together and returns their metrics; nothing runs until the manager starts.
+func wire(ctx context.Context, mgr manager.Manager, o *kube.Options, log logr.Logger) (prometheus.Collector, error) {
 	recorder := mgr.GetEventRecorder("ballast-controller")
 	say := events{recorder}
 	ledger := newLedger(mgr.GetAPIReader(), o.Class, log.WithName("ledger"))
@@ -123,8 +129,8 @@ func wire(ctx context.Context, mgr manager.Manager, o *kube.Options, log logr.Lo
 	secret := &gossip{client: mgr.GetClient(), reader: mgr.GetAPIReader(), namespace: o.Namespace, log: log.WithName("gossip")}
 	for _, runnable := range []manager.Runnable{ledger, engine, announced, secret} {
 		if err := mgr.Add(runnable); err != nil {
-			return fmt.Errorf("add runnable: %w", err)
+			return nil, fmt.Errorf("add runnable: %w", err)
 		}
 	}
-	return errors.Join(gatherer.SetUp(ctx, mgr), served.setUp(mgr), status.setUp(mgr), newAlive(mgr.GetClient()).setUp(mgr))
+	return status.addresses, errors.Join(gatherer.SetUp(ctx, mgr), served.setUp(mgr), status.setUp(mgr), newAlive(mgr.GetClient()).setUp(mgr))
 }

@@ -3,10 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
+	"math/big"
 	"reflect"
 	"slices"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -32,10 +34,27 @@ type pools struct {
 	client client.Client
 	ledger *ledger
 	dirty  chan event.GenericEvent
+	// addresses is a metric of this instance; main registers it.
+	addresses *prometheus.GaugeVec
 }
 
 func newPools(c client.Client, l *ledger) *pools {
-	return &pools{client: c, ledger: l, dirty: make(chan event.GenericEvent, 1)}
+	return &pools{
+		client: c, ledger: l, dirty: make(chan event.GenericEvent, 1),
+		addresses: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "ballast_pool_addresses", Help: "Addresses of an IPAddressPool: total may be handed out, assigned are held.",
+		}, []string{"pool", "family", "state"}),
+	}
+}
+
+// gauge sets the metric of one pool. Beyond 2^53 a float is near enough.
+func (r *pools) gauge(pool string, u usage) {
+	for family, one := range map[ipam.Family]ipam.Usage{ipam.IPv4: u.v4, ipam.IPv6: u.v6} {
+		for state, n := range map[string]*big.Int{"total": one.Total, "assigned": one.Assigned} {
+			value, _ := new(big.Float).SetInt(n).Float64()
+			r.addresses.WithLabelValues(pool, family.String(), state).Set(value)
+		}
+	}
 }
 
 // changed says that pools may count anew. It never blocks: one notice is enough for all.
@@ -61,6 +80,7 @@ func (r *pools) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.R
 	if err := r.client.List(ctx, &list); err != nil {
 		return reconcile.Result{}, fmt.Errorf("list IPAddressPools: %w", err)
 	}
+	r.addresses.Reset() // of pools that are gone
 	for i := range list.Items {
 		if err := r.write(ctx, &list.Items[i]); err != nil {
 			return reconcile.Result{}, err
@@ -74,6 +94,7 @@ func (r *pools) write(ctx context.Context, p *v1alpha1.IPAddressPool) error {
 	if err != nil {
 		return err
 	}
+	r.gauge(p.Name, u)
 	after := p.DeepCopy()
 	after.Status.IPv4, after.Status.IPv6 = counts(u.v4), counts(u.v6)
 	after.Status.Retained = config.FormatRanges(u.retained)

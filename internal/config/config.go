@@ -11,6 +11,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -138,7 +139,24 @@ func (c *compiler) settings(s *v1alpha1.Settings) Settings {
 	if l2 := s.Spec.Layer2; l2 != nil && l2.RefreshInterval != nil {
 		compiled.RefreshInterval = l2.RefreshInterval.Duration
 	}
+	c.unusedSettings(s)
 	return compiled
+}
+
+// unusedSettings reports settings other than their defaults that this version does not act on.
+func (c *compiler) unusedSettings(s *v1alpha1.Settings) {
+	spec, defaults := s.Spec, v1alpha1.DefaultSettingsSpec()
+	differs := func(set bool, got, want any) bool { return set && !equality.Semantic.DeepEqual(got, want) }
+	unused := map[string]bool{
+		"membership":   differs(spec.Membership != nil, spec.Membership, defaults.Membership),
+		"serviceProxy": differs(spec.ServiceProxy != nil, spec.ServiceProxy, defaults.ServiceProxy),
+		"drain":        differs(spec.Drain != nil, spec.Drain, defaults.Drain),
+	}
+	if l2 := spec.Layer2; l2 != nil {
+		unused["layer2.gracePeriod"] = differs(l2.GracePeriod != nil, l2.GracePeriod, defaults.Layer2.GracePeriod)
+		unused["layer2.conflictDetection"] = differs(l2.ConflictDetection != "", l2.ConflictDetection, defaults.Layer2.ConflictDetection)
+	}
+	c.notInEffect(KindSettings, s.Name, unused)
 }
 
 // byAge returns objects sorted by creation, then name: of two that disagree, the first is right.

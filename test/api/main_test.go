@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -21,15 +22,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 
-	"github.com/go-logr/logr"
-
 	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/test/assets"
 )
 
 const (
-	kubeVersion = "v1.37.2"
-	namespace   = "ballast-system"
-	nodeExtra   = "authentication.kubernetes.io/node-name"
+	namespace = "ballast-system"
+	nodeExtra = "authentication.kubernetes.io/node-name"
 )
 
 // cluster is the API server that all tests of this package share.
@@ -56,7 +55,7 @@ func TestMain(m *testing.M) {
 // install, runs the tests, and stops the server whatever they did.
 func runWithCluster(m *testing.M) (code int, err error) {
 	ctrl.SetLogger(logr.Discard())
-	bin, err := binaries()
+	bin, err := assets.Dir()
 	if err != nil {
 		return 1, err
 	}
@@ -82,24 +81,6 @@ func runWithCluster(m *testing.M) (code int, err error) {
 		}
 	}
 	return m.Run(), nil
-}
-
-// binaries returns the folder that holds the Kubernetes binaries.
-func binaries() (string, error) {
-	dir := os.Getenv("KUBEBUILDER_ASSETS")
-	if dir == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			return "", fmt.Errorf("find cache: %w", err)
-		}
-		dir = filepath.Join(cache, "ballast", "kube", kubeVersion, "bin")
-	}
-	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kubectl"} {
-		if _, err := os.Stat(filepath.Join(dir, name)); err != nil {
-			return "", fmt.Errorf("find Kubernetes binaries: %w; build them with: make kube", err)
-		}
-	}
-	return dir, nil
 }
 
 func newCluster(config *rest.Config, kubeconfig []byte, bin, dir string) (*cluster, error) {
