@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 
@@ -29,17 +30,24 @@ func (c *cluster) bystanders(name string) bystanders {
 	onLAN, onWAN := service(name+"-lan", "lan"), service(name+"-wan", "wan")
 	onLAN.Spec.Selector, onWAN.Spec.Selector = map[string]string{"app": name}, map[string]string{"app": name}
 	b := bystanders{c: c, lan: c.expose(onLAN, 1)[0], wan: c.expose(onWAN, 1)[0]}
-	b.undisturbed()
+	c.awaitOwner(b.lan)
+	c.awaitNextHops(b.wan, "n1", "n2", "n3")
+	c.reachSteadily("lan", web(b.lan))
+	c.reachSteadily("wan", web(b.wan))
 	return b
 }
 
-// undisturbed checks that they work, and that a new Service comes to work.
+// undisturbed checks that they work as before.
 func (b bystanders) undisturbed() {
 	b.c.Helper()
-	b.c.awaitOwner(b.lan)
-	b.c.awaitNextHops(b.wan, "n1", "n2", "n3")
-	b.c.reach("lan", web(b.lan))
-	b.c.reach("wan", web(b.wan))
+	if owners, err := b.c.owners(b.c.Context(), b.lan); err != nil || len(owners) != 1 {
+		b.c.Errorf("%v answer for %s: %v", owners, b.lan, err)
+	}
+	if hops, err := b.c.nextHops(b.c.Context(), b.wan); err != nil || !slices.Equal(hops, []string{"n1", "n2", "n3"}) {
+		b.c.Errorf("r1 routes %s to %v: %v", b.wan, hops, err)
+	}
+	b.c.stillReaches("lan", web(b.lan))
+	b.c.stillReaches("wan", web(b.wan))
 }
 
 // refused checks what a bad object must say, in its condition and in an event, and that both name what is wrong.

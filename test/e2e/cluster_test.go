@@ -181,16 +181,40 @@ func (c *cluster) reach(from, url string) answer {
 	return got
 }
 
-// reachSteadily sends some requests in a row, every one of which must be answered.
+// row is how many answered requests in a row make a Service steady: enough to meet every node
+// that a router may choose.
+const row = 10
+
+// inARow sends requests in a row, up to the first that is not answered.
+func (c *cluster) inARow(ctx context.Context, from, url string) ([]answer, error) {
+	var out []answer
+	for range row {
+		got, err := c.ask(ctx, from, url)
+		if err != nil {
+			return nil, fmt.Errorf("request %d in a row: %w", len(out)+1, err)
+		}
+		out = append(out, got)
+	}
+	return out, nil
+}
+
+// reachSteadily waits until requests in a row are all answered. A Service that is new is
+// known to some nodes' kube-proxies before others.
 func (c *cluster) reachSteadily(from, url string) []answer {
 	c.Helper()
 	var out []answer
-	for range 10 {
-		got, err := c.ask(c.Context(), from, url)
-		c.must(err)
-		out = append(out, got)
-	}
+	c.eventually(from+" reaches "+url+" time and again", func(ctx context.Context) (err error) {
+		out, err = c.inARow(ctx, from, url)
+		return err
+	})
 	return out
+}
+
+// stillReaches fails if one of some requests in a row is not answered: for Services that were steady before.
+func (c *cluster) stillReaches(from, url string) {
+	c.Helper()
+	_, err := c.inARow(c.Context(), from, url)
+	c.must(err)
 }
 
 // awaitCondition waits until a condition has this status and reason, and returns its message.

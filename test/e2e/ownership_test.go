@@ -110,10 +110,13 @@ func (c *cluster) hold(name string) holders {
 	for _, s := range gaps {
 		c.must(c.delete(c.Context(), s))
 	}
+	for _, s := range h.services {
+		c.reachSteadily(clientFor(s), web(addresses(s)[0]))
+	}
 	return h
 }
 
-// keep fails if one of them has other addresses than before, or cannot be reached.
+// keep fails if one of them has other addresses than before, or is not reached at once.
 func (h holders) keep() {
 	h.c.Helper()
 	for _, s := range h.services {
@@ -122,12 +125,16 @@ func (h holders) keep() {
 		if fmt.Sprint(addresses(now)) != fmt.Sprint(addresses(s)) {
 			h.c.Errorf("%s had %v, now %v", s.Name, addresses(s), addresses(now))
 		}
-		from := "lan"
-		if !lanPool.Contains(addresses(s)[0]) {
-			from = "wan"
-		}
-		h.c.reach(from, web(addresses(s)[0]))
+		h.c.stillReaches(clientFor(s), web(addresses(s)[0]))
 	}
+}
+
+// clientFor is the client that is to reach a Service: the pool's.
+func clientFor(s *corev1.Service) string {
+	if lanPool.Contains(addresses(s)[0]) {
+		return "lan"
+	}
+	return "wan"
 }
 
 func TestControllerRestartKeepsAddresses(t *testing.T) {
