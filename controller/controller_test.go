@@ -13,6 +13,7 @@ import (
 	"github.com/go-logr/logr/testr"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
@@ -116,6 +117,19 @@ func (a *api) eventually(o client.Object, check func() string) {
 		<-time.After(20 * time.Millisecond)
 	}
 	a.t.Fatalf("%T %s: %s", o, o.GetName(), said)
+}
+
+// gone waits until an object is not there any more.
+func (a *api) gone(o client.Object) {
+	a.t.Helper()
+	deadline := time.Now().Add(patience)
+	for time.Now().Before(deadline) {
+		if err := a.Get(a.t.Context(), client.ObjectKeyFromObject(o), o); apierrors.IsNotFound(err) {
+			return
+		}
+		<-time.After(20 * time.Millisecond)
+	}
+	a.t.Fatalf("%T %s is still there: %v", o, o.GetName(), o.GetFinalizers())
 }
 
 // service makes a Service of type LoadBalancer.
@@ -307,14 +321,33 @@ func TestController(t *testing.T) {
 			t.Errorf("a Service that was right was rewritten: %+v", kept.Status)
 		}
 	})
-	t.Run("deleting the pool moves nothing", func(t *testing.T) {
+	t.Run("a deleted pool moves nothing and waits for its last address", func(t *testing.T) {
+		a.eventually(lan, func() string {
+			if !slices.Contains(lan.Finalizers, v1alpha1.FinalizerHeld) {
+				return "has no finalizer though its addresses are held"
+			}
+			return ""
+		})
 		if err := a.Delete(t.Context(), pool("lan")); err != nil {
 			t.Fatal(err)
 		}
+		a.notReady(lan, v1alpha1.ReasonDraining, "being deleted")
 		s := service("new", nil)
 		a.create(s)
-		a.holds(s, "", v1alpha1.ReasonNoPool)
+		a.holds(s, "", v1alpha1.ReasonDraining)
 		a.holds(service("unharmed", nil), "192.0.2.2", v1alpha1.ReasonAllocated)
+		var list corev1.ServiceList
+		if err := a.List(t.Context(), &list); err != nil {
+			t.Fatal(err)
+		}
+		for i := range list.Items {
+			if list.Items[i].Spec.Type == corev1.ServiceTypeLoadBalancer {
+				if err := a.Delete(t.Context(), &list.Items[i]); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		a.gone(lan)
 	})
 	t.Run("the key that encrypts gossip is made", func(*testing.T) {
 		secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "ballast-system", Name: membership.SecretName}}

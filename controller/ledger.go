@@ -177,21 +177,18 @@ func (l *ledger) settle(ctx context.Context, h ipam.Holder) error {
 	return l.do(ctx, func() { l.free(leaver(h).Service) })
 }
 
-// hold records what a Service holds that Ballast does not decide about, and says whether
-// that was new.
-func (l *ledger) hold(ctx context.Context, s *corev1.Service) (fresh bool, err error) {
-	err = l.do(ctx, func() {
+// hold records what a Service holds that Ballast does not decide about.
+func (l *ledger) hold(ctx context.Context, s *corev1.Service) error {
+	return l.do(ctx, func() {
 		key, addresses := config.Key(s), config.Ingress(s)
 		delete(l.waiting, key)
 		if slices.Equal(l.allocator.Held(key), addresses) {
 			return
 		}
-		fresh = true
 		l.allocator.Hold(config.Holder(s), addresses, time.Now())
 		l.used()
 		l.retry()
 	})
-	return fresh, err
 }
 
 // release frees all that a Service holds.

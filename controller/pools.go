@@ -13,6 +13,7 @@ import (
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -95,6 +96,9 @@ func (r *pools) write(ctx context.Context, p *v1alpha1.IPAddressPool) error {
 		return err
 	}
 	r.gauge(p.Name, u)
+	if err := r.keep(ctx, p, u); err != nil {
+		return err
+	}
 	after := p.DeepCopy()
 	after.Status.IPv4, after.Status.IPv6 = counts(u.v4), counts(u.v6)
 	after.Status.Retained = config.FormatRanges(u.retained)
@@ -107,6 +111,26 @@ func (r *pools) write(ctx context.Context, p *v1alpha1.IPAddressPool) error {
 	if err := r.client.Status().Patch(ctx, after, client.MergeFrom(p)); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("write status of IPAddressPool %s: %w", p.Name, err)
 	}
+	return nil
+}
+
+// keep holds a pool back from deletion by a finalizer for as long as Services hold
+// addresses of it, and no longer.
+func (r *pools) keep(ctx context.Context, p *v1alpha1.IPAddressPool, u usage) error {
+	after := p.DeepCopy()
+	if held := u.v4.Assigned.Sign()+u.v6.Assigned.Sign()+len(u.retained) > 0; held {
+		if !p.DeletionTimestamp.IsZero() || !controllerutil.AddFinalizer(after, v1alpha1.FinalizerHeld) {
+			return nil // the API server takes no new finalizer for what is being deleted
+		}
+	} else if !controllerutil.RemoveFinalizer(after, v1alpha1.FinalizerHeld) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, kube.WriteTimeout)
+	defer cancel()
+	if err := r.client.Patch(ctx, after, client.MergeFromWithOptions(p, client.MergeFromWithOptimisticLock{})); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("write finalizer of IPAddressPool %s: %w", p.Name, err)
+	}
+	p.ResourceVersion, p.Finalizers = after.ResourceVersion, after.Finalizers
 	return nil
 }
 

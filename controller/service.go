@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -40,6 +41,8 @@ type services struct {
 	events events
 	log    logr.Logger
 	woken  chan event.GenericEvent
+	// foreign are the Services of which an event has said that another implementation serves them.
+	foreign sync.Map // of name.ServiceKey
 }
 
 func (r *services) setUp(mgr manager.Manager) error {
@@ -84,14 +87,14 @@ func (r *services) Reconcile(ctx context.Context, req reconcile.Request) (reconc
 	err := r.client.Get(ctx, req.NamespacedName, &s)
 	switch {
 	case apierrors.IsNotFound(err):
+		r.foreign.Delete(name.ServiceKey(req.NamespacedName))
 		return reconcile.Result{}, r.ledger.release(ctx, name.ServiceKey(req.NamespacedName))
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("get Service: %w", err)
 	case s.Spec.Type != corev1.ServiceTypeLoadBalancer:
 		return reconcile.Result{}, r.lose(ctx, &s)
 	case !config.Ours(&s, r.class):
-		_, err := r.ledger.hold(ctx, &s)
-		return reconcile.Result{}, err
+		return reconcile.Result{}, r.ledger.hold(ctx, &s)
 	case config.Foreign(&s):
 		return reconcile.Result{}, r.leave(ctx, &s)
 	}
@@ -108,7 +111,7 @@ func (r *services) serve(ctx context.Context, s *corev1.Service) (reconcile.Resu
 	var d ipam.Decision
 	if invalid != nil {
 		d = ipam.Decision{Addresses: config.Ingress(s), Reason: v1alpha1.ReasonInvalidRequest, Message: invalid.Error() + "."}
-		if _, err := r.ledger.hold(ctx, s); err != nil {
+		if err := r.ledger.hold(ctx, s); err != nil {
 			return reconcile.Result{}, err
 		}
 	} else {
@@ -135,11 +138,10 @@ func (r *services) serve(ctx context.Context, s *corev1.Service) (reconcile.Resu
 
 // leave takes note of what a Service holds that another implementation serves.
 func (r *services) leave(ctx context.Context, s *corev1.Service) error {
-	fresh, err := r.ledger.hold(ctx, s)
-	if fresh {
+	if _, told := r.foreign.LoadOrStore(config.Key(s), s.UID); !told {
 		r.events.foreign(s)
 	}
-	return err
+	return r.ledger.hold(ctx, s)
 }
 
 // lose tidies up after a Service whose type is no longer LoadBalancer: the API server has

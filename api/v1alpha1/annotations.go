@@ -18,5 +18,8 @@ const (
 	AnnotationPool = "ballast.dev/ip-allocated-from-pool"
 )
 
+// FinalizerHeld holds an IPAddressPool while Services hold addresses of it.
+const FinalizerHeld = "ballast.dev/held"
+
 // PeerEstablished is the state of a BGP session that is up (RFC 4271 section 8.2.2).
 const PeerEstablished = "Established"

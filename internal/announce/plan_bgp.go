@@ -152,6 +152,9 @@ func (v *View) established(s *Service, plan bgpPlan) (reach, refusal) {
 		for _, n := range o.nodes {
 			v.to(o, n, func(p *NodePeer, _ []*BGPAdvertisement) {
 				wanted++
+				if !n.Alive && n.Name != v.Self {
+					return // what a dead speaker said last
+				}
 				if _, found := slices.BinarySearch(n.Established, p.Name); found {
 					up, nodes[n.Name], peers[p.Name] = true, true, true
 				}

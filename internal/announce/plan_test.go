@@ -271,6 +271,11 @@ func TestStep(t *testing.T) {
 	if again := s.Step(announce.Known{Service: service("10.0.0.200")}, nodes(func(*announce.Node) {})); len(again) != 0 {
 		t.Errorf("the same facts again: got changes %+v, want none", again)
 	}
+	smaller := w.Config
+	smaller.Pools = []announce.Pool{{Name: "lan", Addresses: set("10.0.0.128/28")}}
+	if got := s.Step(announce.Configured{Config: smaller}); len(got) != 0 {
+		t.Errorf("the pool was edited and no longer contains the address: got %+v, want that nothing changes", got)
+	}
 	if got := s.Step(announce.MembersKnown{}); len(got) != 1 || got[0].Decision.Owner != "" {
 		t.Errorf("gossip knows nobody: got %+v, want that nobody owns it", got)
 	}

@@ -41,10 +41,10 @@ type Addresses interface {
 type Pool struct {
 	Name   name.PoolName
 	Labels labels.Set
-	// Addresses are what the pool hands out.
+	// Addresses are what the pool spans, but for what it excludes: an aggregate lies within.
 	Addresses Addresses
 	// Retained are held of the pool though its spec no longer covers them; nil: none.
-	Retained Addresses
+	Retained interface{ Contains(netip.Addr) bool }
 }
 
 // Selection is what both kinds of advertisement have in common: which Services, and from which nodes.

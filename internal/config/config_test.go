@@ -91,6 +91,19 @@ func TestPools(t *testing.T) {
 	}
 }
 
+func TestAggregatesMaySpanAllButWhatIsExcluded(t *testing.T) {
+	t.Parallel()
+	excluding := pool("b", 2, "198.51.100.0/24")
+	excluding.Spec.Exclude = []string{"198.51.100.7"}
+	c := config.Compile(config.Objects{Pools: []v1alpha1.IPAddressPool{pool("a", 1, "2001:db8::/64"), excluding}})
+	for prefix, want := range map[string]bool{"2001:db8::/64": true, "2001:db8::/60": false, "198.51.100.0/24": false, "198.51.100.128/25": true} {
+		got := slices.ContainsFunc(c.Announce.Pools, func(p announce.Pool) bool { return p.Addresses.ContainsPrefix(netip.MustParsePrefix(prefix)) })
+		if got != want {
+			t.Errorf("%s lies within what may be announced: got %t, want %t", prefix, got, want)
+		}
+	}
+}
+
 // expect checks that there is exactly one problem, or none for "".
 func expect(t *testing.T, problems []config.Problem, reason v1alpha1.Reason, says string) {
 	t.Helper()

@@ -23,6 +23,7 @@ type compiledPool struct {
 	labels   labels.Set
 	priority int32         // lower first
 	spec     *netipx.IPSet // all that spec.addresses span
+	announce *netipx.IPSet // what an aggregate may span: spec without what is excluded, or an older pool's
 }
 
 // pools compiles pools, the oldest first: what an older pool contains, a younger one does not get.
@@ -43,6 +44,7 @@ func (c *compiler) pools(o Objects) []compiledPool {
 			own = append(own, without(r, before)...)
 		}
 		p.Ranges = own
+		p.announce = difference(p.announce, before)
 		taken.AddSet(p.spec)
 		pools = append(pools, p)
 	}
@@ -73,6 +75,7 @@ func (c *compiler) pool(obj v1alpha1.IPAddressPool, reserved *netipx.IPSet) comp
 	for _, r := range excluded {
 		never.AddRange(r)
 	}
+	excludedSet := build(&never)
 	for _, r := range listed {
 		if p, ok := r.Prefix(); ok && p.Addr().Is6() && !p.IsSingleIP() {
 			never.Add(p.Addr()) // the all-zero host part: RFC 4291 section 2.6.1
@@ -94,14 +97,21 @@ func (c *compiler) pool(obj v1alpha1.IPAddressPool, reserved *netipx.IPSet) comp
 	if shared := intersection(spec, reserved); len(shared) > 0 {
 		c.problem(KindPool, obj.Name, v1alpha1.ReasonReservedOverlap, "It contains addresses of nodes, Services or pods, which are never assigned: %s.", listRanges(shared))
 	}
+	if len(obj.Status.Retained) > 0 {
+		c.problem(KindPool, obj.Name, v1alpha1.ReasonRetained, "Services hold addresses that its spec no longer covers, and keep them: %s.", strings.Join(obj.Status.Retained[:min(len(obj.Status.Retained), 5)], ", "))
+	}
+	deleting := !obj.DeletionTimestamp.IsZero()
+	if deleting {
+		c.problem(KindPool, obj.Name, v1alpha1.ReasonDraining, "It is being deleted and waits until no Service holds an address of it any more; it takes no new assignment.")
+	}
 	if obj.Spec.Drain {
 		c.problem(KindPool, obj.Name, v1alpha1.ReasonDraining, "It takes no new assignment (drain); holders keep their addresses.")
 	}
-	p := compiledPool{labels: obj.Labels, priority: math.MaxInt32, spec: spec, Pool: ipam.Pool{
+	p := compiledPool{labels: obj.Labels, priority: math.MaxInt32, spec: spec, announce: difference(spec, excludedSet), Pool: ipam.Pool{
 		Name: name.PoolName(obj.Name), Ranges: ranges,
 		Excluded: intersection(spec, neverSet), Reserved: intersection(spec, reserved), Retained: (&compiler{}).ranges(obj.Name, obj.Status.Retained),
 		AvoidBuggyIPs: orTrue(obj.Spec.AvoidBuggyIPs), AutoAssign: orTrue(obj.Spec.AutoAssign),
-		Drain: obj.Spec.Drain || invalid, ReuseDelay: time.Minute,
+		Drain: obj.Spec.Drain || invalid || deleting, ReuseDelay: time.Minute,
 	}}
 	if obj.Spec.ReuseDelay != nil {
 		p.ReuseDelay = obj.Spec.ReuseDelay.Duration
@@ -145,14 +155,11 @@ func allocationOrder(pools []compiledPool) []ipam.Pool {
 func announcePools(pools []compiledPool) []announce.Pool {
 	var list []announce.Pool
 	for _, p := range pools {
-		var addresses, retained netipx.IPSetBuilder
-		for _, r := range p.Ranges {
-			addresses.AddRange(r)
-		}
+		var retained netipx.IPSetBuilder
 		for _, r := range p.Retained {
 			retained.AddRange(r)
 		}
-		list = append(list, announce.Pool{Name: p.Name, Labels: p.labels, Addresses: build(&addresses), Retained: build(&retained)})
+		list = append(list, announce.Pool{Name: p.Name, Labels: p.labels, Addresses: p.announce, Retained: build(&retained)})
 	}
 	return list
 }
@@ -163,6 +170,13 @@ func without(r netipx.IPRange, set *netipx.IPSet) []netipx.IPRange {
 	b.AddRange(r)
 	b.RemoveSet(set)
 	return build(&b).Ranges()
+}
+
+func difference(x, y *netipx.IPSet) *netipx.IPSet {
+	var b netipx.IPSetBuilder
+	b.AddSet(x)
+	b.RemoveSet(y)
+	return build(&b)
 }
 
 func intersection(x, y *netipx.IPSet) []netipx.IPRange {

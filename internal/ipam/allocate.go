@@ -124,27 +124,36 @@ func (a *Allocator) keep(r Request, held []netip.Addr) []netip.Addr {
 
 // complete adds to kept what the request still needs (rules 2 to 5).
 func (a *Allocator) complete(r Request, kept []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
-	if no := a.check(r); no.reason != "" {
+	if no := contradiction(r); no.reason != "" {
 		return nil, no
-	}
-	if len(r.Addresses) > 0 {
-		return a.requested(r, kept, now)
 	}
 	if len(kept) == len(r.Families) {
 		return kept, refusal{}
 	}
-	if len(kept) > 0 {
-		both, no := a.second(r, kept, now)
-		if no.reason == "" || r.Required == 1 {
-			return both, refusal{}
-		}
+	got, no := a.assign(r, kept, now)
+	enough := len(kept) >= r.Required && !slices.ContainsFunc(r.Addresses, func(want netip.Addr) bool { return !slices.Contains(kept, want) })
+	if no.reason != "" && enough {
+		return kept, refusal{} // no pool edit takes away what is held
+	}
+	return got, no
+}
+
+// assign gives what kept lacks.
+func (a *Allocator) assign(r Request, kept []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
+	if no := a.usable(r); no.reason != "" {
 		return nil, no
+	}
+	switch {
+	case len(r.Addresses) > 0:
+		return a.requested(r, kept, now)
+	case len(kept) > 0:
+		return a.second(r, kept, now)
 	}
 	return a.choose(r, now)
 }
 
-// check refuses requests that contradict themselves or the pools (rule 2).
-func (a *Allocator) check(r Request) refusal {
+// contradiction refuses requests that contradict themselves (rule 2).
+func contradiction(r Request) refusal {
 	if len(r.Families) == 0 {
 		return refuse(v1alpha1.ReasonInvalidRequest, "The Service has no IP family.")
 	}
@@ -156,6 +165,11 @@ func (a *Allocator) check(r Request) refusal {
 			return refuse(v1alpha1.ReasonInvalidRequest, "The Service asks for more than one %s address; it can have one a family.", FamilyOf(addr))
 		}
 	}
+	return refusal{}
+}
+
+// usable refuses requests for a pool that is not there or not for the Service.
+func (a *Allocator) usable(r Request) refusal {
 	if r.Pool != "" && a.named(r.Pool) == nil {
 		return refuse(v1alpha1.ReasonNoPool, "The requested IPAddressPool %s does not exist.", r.Pool)
 	}

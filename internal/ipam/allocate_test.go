@@ -101,6 +101,8 @@ func TestAllocate(t *testing.T) {
 		{name: "a draining pool lets holders keep theirs", pools: []ipam.Pool{draining}, holds: "203.0.113.5", ask: request("web", four), want: "203.0.113.5"},
 		{name: "a pool of other namespaces is passed over", pools: []ipam.Pool{private}, ask: request("web", four), reason: v1alpha1.ReasonNoPool},
 		{name: "a pool of other namespaces refuses by name", pools: []ipam.Pool{private}, ask: asking(request("web", four), "private", ""), reason: v1alpha1.ReasonPoolNotAllowed},
+		{name: "a pool that no longer admits the Service takes nothing away", pools: []ipam.Pool{private}, holds: "203.0.113.5", ask: asking(request("web", four), "private", ""), want: "203.0.113.5"},
+		{name: "a requested address that is held stays though the pool drains", pools: []ipam.Pool{draining}, holds: "203.0.113.5", ask: asking(request("web", four), "draining", "203.0.113.5"), want: "203.0.113.5"},
 		{name: "an address of a pool of other namespaces is refused", pools: []ipam.Pool{private}, ask: asking(request("web", four), "", "203.0.113.7"), reason: v1alpha1.ReasonPoolNotAllowed},
 		{name: "namespaces and namespace selectors are ORed", pools: []ipam.Pool{public}, ask: request("web", four), want: "203.0.113.1"},
 		{name: "a selector that matches nothing admits nobody", pools: []ipam.Pool{nobody}, ask: request("web", four), reason: v1alpha1.ReasonNoPool},
