@@ -125,7 +125,7 @@ type AddressCounts struct {
 	// +optional
 	Total string `json:"total,omitempty"`
 
-	// Assigned is how many addresses Services hold, retained ones included.
+	// Assigned is how many addresses Services hold of what spec contains; retained ones do not count.
 	// +optional
 	Assigned string `json:"assigned,omitempty"`
 

@@ -4,7 +4,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// L2AdvertisementSpec says which addresses are announced by ARP and NDP, and from where.
+// L2AdvertisementSpec says which addresses are announced by ARP (NDP is not there yet), and from where.
 type L2AdvertisementSpec struct {
 	// IPAddressPools names the pools whose addresses are announced. Together with
 	// ipAddressPoolSelectors (either suffices); both absent: all pools.

@@ -93,7 +93,6 @@ type SpeakerInterface struct {
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:scope=Cluster,categories=ballast,shortName=bspeaker
 // +kubebuilder:printcolumn:name="Version",type=string,JSONPath=`.status.version`
-// +kubebuilder:printcolumn:name="Peers",type=string,JSONPath=`.status.peers[*].state`
 // +kubebuilder:printcolumn:name="Proxy",type=string,JSONPath=`.status.conditions[?(@.type=="ServiceProxyReady")].status`
 // +kubebuilder:printcolumn:name="Alive",type=string,JSONPath=`.status.conditions[?(@.type=="Alive")].status`
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
