@@ -132,5 +132,5 @@ func wire(ctx context.Context, mgr manager.Manager, o *kube.Options, log logr.Lo
 			return nil, fmt.Errorf("add runnable: %w", err)
 		}
 	}
-	return status.addresses, errors.Join(gatherer.SetUp(ctx, mgr), served.setUp(mgr), status.setUp(mgr), newAlive(mgr.GetClient()).setUp(mgr))
+	return status.addresses, errors.Join(gatherer.SetUp(ctx, mgr), announced.SetUp(mgr), served.setUp(mgr), status.setUp(mgr), newAlive(mgr.GetClient()).setUp(mgr))
 }

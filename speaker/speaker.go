@@ -82,7 +82,7 @@ func (s *speaker) setUp(ctx context.Context, mgr manager.Manager) error {
 	for _, r := range runnables {
 		errs = append(errs, mgr.Add(r))
 	}
-	errs = append(errs, s.engine.Gatherer.SetUp(ctx, mgr), s.gossip.setUp(mgr), mgr.AddReadyzCheck("synced", s.ready))
+	errs = append(errs, s.engine.Gatherer.SetUp(ctx, mgr), s.written.SetUp(mgr), s.gossip.setUp(mgr), mgr.AddReadyzCheck("synced", s.ready))
 	return errors.Join(errs...)
 }
 

@@ -241,7 +241,7 @@ func (v *View) verdict(s *Service, l2 layer2, no2 refusal, bgp bgpPlan, noB refu
 		for _, a := range up.addresses {
 			done[a] = true
 		}
-		said = append(said, fmt.Sprintf("%d nodes announce to %s.", up.nodes, listPeers(up.peers)))
+		said = append(said, fmt.Sprintf("Announced by BGP to %s.", listPeers(up.peers)))
 	}
 	if noB.reason == "" {
 		noB = noUp

@@ -2,6 +2,7 @@ package announce
 
 import (
 	"cmp"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -139,13 +140,12 @@ func addRoute(routes []Route, r Route) []Route {
 type reach struct {
 	addresses []netip.Addr
 	peers     []name.PeerName // sorted
-	nodes     int
 }
 
 // established returns what of a plan goes out over sessions that are up, or why nothing does.
 func (v *View) established(s *Service, plan bgpPlan) (reach, refusal) {
 	var r reach
-	nodes, peers := map[name.NodeName]bool{}, map[name.PeerName]bool{}
+	peers := map[name.PeerName]bool{}
 	wanted := 0
 	for _, o := range plan {
 		up := false
@@ -156,7 +156,7 @@ func (v *View) established(s *Service, plan bgpPlan) (reach, refusal) {
 					return // what a dead speaker said last
 				}
 				if _, found := slices.BinarySearch(n.Established, p.Name); found {
-					up, nodes[n.Name], peers[p.Name] = true, true, true
+					up, peers[p.Name] = true, true
 				}
 			})
 		}
@@ -164,11 +164,7 @@ func (v *View) established(s *Service, plan bgpPlan) (reach, refusal) {
 			r.addresses = append(r.addresses, o.address)
 		}
 	}
-	for p := range peers {
-		r.peers = append(r.peers, p)
-	}
-	slices.Sort(r.peers)
-	r.nodes = len(nodes)
+	r.peers = slices.Sorted(maps.Keys(peers))
 	switch {
 	case len(r.addresses) == len(s.Addresses):
 		return r, refusal{}

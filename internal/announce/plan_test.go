@@ -151,11 +151,11 @@ func TestVerdict(t *testing.T) {
 		{name: "globs choose the interface", service: service("10.0.0.200"), view: []func(*announce.View){l2(func(a *announce.L2Advertisement) { a.Interfaces = []string{"*1"} })}, owner: "*", reason: v1alpha1.ReasonAnnounced, says: "on eth1."},
 		{name: "a foreign network is announced where the node's address is", service: service("192.0.2.1"), view: []func(*announce.View){l2(nil)}, owner: "*", reason: v1alpha1.ReasonAnnounced, says: "on eth0."},
 		{name: "layer 2 does not know IPv6 yet, and says so", service: service("2001:db8::1"), view: []func(*announce.View){l2(nil)}, reason: v1alpha1.ReasonNoAdvertisement, says: "IPv4 alone"},
-		{name: "BGP names the peers", service: service("192.0.2.1 2001:db8::1"), view: []func(*announce.View){bgp(nil)}, reason: v1alpha1.ReasonAnnounced, says: "3 nodes announce to r4, r6."},
+		{name: "BGP names the peers", service: service("192.0.2.1 2001:db8::1"), view: []func(*announce.View){bgp(nil)}, reason: v1alpha1.ReasonAnnounced, says: "by BGP to r4, r6."},
 		{name: "no session is up", service: service("192.0.2.1"), view: []func(*announce.View){bgp(nil), eachNode(func(n *announce.Node) { n.Established = nil })}, reason: v1alpha1.ReasonSessionsDown},
 		{name: "no peer takes the family", service: service("2001:db8::1"), view: []func(*announce.View){bgp(func(a *announce.BGPAdvertisement) { a.Peers = []name.PeerName{"r4"} })}, reason: v1alpha1.ReasonSessionsDown, says: "No BGPPeer"},
 		{name: "one family without a session is not announced in full", service: service("192.0.2.1 2001:db8::1"), view: []func(*announce.View){bgp(nil), eachNode(func(n *announce.Node) { n.Established = []name.PeerName{"r4"} })}, reason: v1alpha1.ReasonSessionsDown, says: "Not announced: 2001:db8::1"},
-		{name: "layer 2 and BGP together", service: service("192.0.2.1"), view: []func(*announce.View){l2(nil), bgp(nil)}, owner: "*", reason: v1alpha1.ReasonAnnounced, says: "announce to r4"},
+		{name: "layer 2 and BGP together", service: service("192.0.2.1"), view: []func(*announce.View){l2(nil), bgp(nil)}, owner: "*", reason: v1alpha1.ReasonAnnounced, says: "by BGP to r4"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()

@@ -12,7 +12,10 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/ballast-lb/ballast/api/v1alpha1"
 	"github.com/ballast-lb/ballast/internal/announce"
@@ -25,6 +28,10 @@ const announcedWriters = 4
 
 // maxNote is how long an event's note may be, in bytes.
 const maxNote = 1000
+
+// repairDelay is how long another's condition stands before it is overwritten. While two
+// processes disagree over who is to write, it is what keeps them from a race.
+const repairDelay = 2 * time.Second
 
 // Announced writes the condition of that name on Services. It has its own queue and
 // workers, so that nothing that is announced waits for the API server.
@@ -76,6 +83,32 @@ func (a *Announced) Put(changes []announce.Change) {
 	}
 }
 
+// SetUp makes Announced look at each Service that changes: speaker and controller decide by
+// views that differ for a moment, and the one whose turn it is may have written first.
+func (a *Announced) SetUp(mgr manager.Manager) error {
+	return ctrl.NewControllerManagedBy(mgr).Named("announced").For(&corev1.Service{}).Complete(reconcile.Func(a.repair))
+}
+
+// repair enqueues a Service whose condition is not what it should be.
+func (a *Announced) repair(ctx context.Context, r reconcile.Request) (reconcile.Result, error) {
+	key := name.ServiceKey(r.NamespacedName)
+	var s corev1.Service
+	if err := a.client.Get(ctx, r.NamespacedName, &s); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if d, ok := a.decision(key); ok && a.writes(d) && a.due(&s, d.Verdict) != nil {
+		a.queue.AddAfter(key, repairDelay)
+	}
+	return reconcile.Result{}, nil
+}
+
+func (a *Announced) decision(key name.ServiceKey) (announce.Decision, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	d, ok := a.desired[key]
+	return d, ok
+}
+
 // Start writes until ctx ends; it is a manager.Runnable.
 func (a *Announced) Start(ctx context.Context) error {
 	var workers sync.WaitGroup
@@ -98,9 +131,7 @@ func (a *Announced) next(ctx context.Context) bool {
 		return false
 	}
 	defer a.queue.Done(key)
-	a.mu.Lock()
-	d, ok := a.desired[key]
-	a.mu.Unlock()
+	d, ok := a.decision(key)
 	if !ok || !a.writes(d) {
 		a.queue.Forget(key)
 		return true
@@ -114,20 +145,16 @@ func (a *Announced) next(ctx context.Context) bool {
 	return true
 }
 
-// write writes the condition of one Service, if it is not what it should be. A Service
-// that is gone, or no longer Ballast's, or another one by now, is left alone.
-func (a *Announced) write(ctx context.Context, key name.ServiceKey, v announce.Verdict) error {
-	var s corev1.Service
-	if err := a.client.Get(ctx, types.NamespacedName(key), &s); err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	if !config.Ours(&s, a.class) || config.Foreign(&s) {
+// due returns the condition that a Service should have if it has another one. A Service
+// that is not Ballast's, or was never announced because it never had an address, needs none.
+func (a *Announced) due(s *corev1.Service, v announce.Verdict) *metav1.Condition {
+	if !config.Ours(s, a.class) || config.Foreign(s) {
 		return nil
 	}
-	before := config.Condition(&s, v1alpha1.ConditionAnnounced)
+	before := config.Condition(s, v1alpha1.ConditionAnnounced)
 	if v == (announce.Verdict{}) {
 		if before == nil {
-			return nil // never announced, and Allocated says why
+			return nil // Allocated says why
 		}
 		v = announce.Verdict{Reason: v1alpha1.ReasonNotAllocated, Message: "The Service holds no address with Allocated True."}
 	}
@@ -135,14 +162,28 @@ func (a *Announced) write(ctx context.Context, key name.ServiceKey, v announce.V
 	if Same(before, want) {
 		return nil
 	}
-	err := PatchServiceStatus(ctx, a.client, &s, "", nil, map[string]any{"conditions": []metav1.Condition{want}})
+	return &want
+}
+
+// write writes the condition of one Service, if it is due. A Service that is gone, or
+// another one by now, is left alone.
+func (a *Announced) write(ctx context.Context, key name.ServiceKey, v announce.Verdict) error {
+	var s corev1.Service
+	if err := a.client.Get(ctx, types.NamespacedName(key), &s); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	want := a.due(&s, v)
+	if want == nil {
+		return nil
+	}
+	err := PatchServiceStatus(ctx, a.client, &s, "", nil, map[string]any{"conditions": []metav1.Condition{*want}})
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil // another Service by now; its own facts follow
 	}
 	if err != nil {
 		return err
 	}
-	a.tell(&s, before, want)
+	a.tell(&s, config.Condition(&s, v1alpha1.ConditionAnnounced), *want)
 	return nil
 }
 

@@ -66,11 +66,7 @@ func (c *cluster) refused(o client.Object, kind string, reason v1alpha1.Reason, 
 }
 
 func pool(name string, addresses ...string) *v1alpha1.IPAddressPool {
-	p := &v1alpha1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: name}}
-	for _, a := range addresses {
-		p.Spec.Addresses = append(p.Spec.Addresses, a)
-	}
-	return p
+	return &v1alpha1.IPAddressPool{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: v1alpha1.IPAddressPoolSpec{Addresses: addresses}}
 }
 
 func TestPoolWithAReversedRangeDisablesItselfAlone(t *testing.T) {

@@ -175,7 +175,7 @@ func localOnLAN(c *cluster) {
 	c.backend("local-lan", "n1")
 	c.must(b.Remove(c.Context()))
 	c.awaitOwner(a, "n1")
-	// The client must learn of the move by itself: its neighbour entry is not flushed here.
+	// The client must learn of the move by itself: its neighbor entry is not flushed here.
 	c.eventually("the LAN client reaches the pod on n1", func(ctx context.Context) error {
 		from, err := c.ask(ctx, "lan", web(a))
 		if err == nil && (from.client != clientOnLAN || from.node != "n1") {

@@ -9,7 +9,7 @@
 //
 //	          wan (10.20.0.50)
 //	              |
-//	     r1 (.254)   r2 (.253)        AS 64513, accept any neighbour from the LAN
+//	     r1 (.254)   r2 (.253)        AS 64513, accept any neighbor from the LAN
 //	              |
 //	--+-------+---+---+-------+----   LAN 10.10.0.0/24, fd00:10::/64
 //	  |       |       |       |

@@ -50,7 +50,7 @@ const (
 )
 
 // at returns the address of the network with this last octet: .17 is ::17 in IPv6, so
-// that people recognise it, except for the routers' .254 and .253, which are ::fe and ::fd.
+// that people recognize it, except for the routers' .254 and .253, which are ::fe and ::fd.
 func at(network netip.Prefix, octet int) netip.Prefix {
 	b := network.Addr().AsSlice()
 	switch {
@@ -90,7 +90,7 @@ func (o Options) plan() []plannedHost {
 // build makes the namespaces, the two switches, all links and all routes.
 func (l *Lab) build(ctx context.Context) error {
 	hosts := l.opts.plan()
-	if err := l.makeSwitch(ctx, hosts); err != nil {
+	if err := l.makeSwitch(ctx); err != nil {
 		return err
 	}
 	for _, h := range hosts {
@@ -124,7 +124,7 @@ func (l *Lab) newNetns(ctx context.Context, host string) (*netns, error) {
 	})
 }
 
-func (l *Lab) makeSwitch(ctx context.Context, hosts []plannedHost) error {
+func (l *Lab) makeSwitch(ctx context.Context) error {
 	ns, err := l.newNetns(ctx, "sw")
 	if err != nil {
 		return fmt.Errorf("make switch: %w", err)
@@ -187,7 +187,7 @@ func (h *Host) addPort(bridge string, v4, v6 netip.Prefix) {
 	h.ports = append(h.ports, port{iface: iface, bridge: bridge, peer: h.Name + "-" + iface, v4: v4, v6: v6})
 }
 
-// mac is a recognisable hardware address: its last octet is the IPv4 address's.
+// mac is a recognizable hardware address: its last octet is the IPv4 address's.
 func (p port) mac() string {
 	network := 10
 	if p.bridge == "wan0" {

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/ballast-lb/ballast/test/assets"
 )
 
 // ProxyMode is kube-proxy's --proxy-mode.
@@ -72,8 +74,9 @@ const (
 	serviceCIDRs = "10.96.0.0/12,fd00:96::/112"
 	// clusterCIDRs covers the pods of all nodes.
 	clusterCIDRs = "10.244.0.0/16,fd00:10:244::/48"
-	// NodeASN and RouterASN are what the samples and the routers use.
-	NodeASN   = 64512
+	// NodeASN is what the samples use.
+	NodeASN = 64512
+	// RouterASN is the routers'.
 	RouterASN = 64513
 	// BackendPort is where backends listen unless told otherwise.
 	BackendPort = 8080
@@ -131,7 +134,7 @@ func (o Options) withFolders() (Options, error) {
 		*dir = abs
 	}
 	if o.KubeBin == "" {
-		dir, err := findKube()
+		dir, err := assets.Dir()
 		if err != nil {
 			return o, err
 		}
@@ -177,28 +180,6 @@ func (o Options) checkPrograms() error {
 func isFile(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular()
-}
-
-// findKube returns KUBEBUILDER_ASSETS, or the newest folder of `make kube`.
-func findKube() (string, error) {
-	if dir := os.Getenv("KUBEBUILDER_ASSETS"); dir != "" {
-		return dir, nil
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		return "", fmt.Errorf("find cache folder: %w", err)
-	}
-	found, _ := filepath.Glob(filepath.Join(cache, "ballast", "kube", "*", "bin", "BUILT"))
-	newest, best := int64(0), ""
-	for _, path := range found {
-		if info, err := os.Stat(path); err == nil && info.ModTime().UnixNano() > newest {
-			newest, best = info.ModTime().UnixNano(), filepath.Dir(path)
-		}
-	}
-	if best == "" {
-		return "", fmt.Errorf("find Kubernetes binaries: none in %s; run `make kube`", filepath.Join(cache, "ballast", "kube"))
-	}
-	return best, nil
 }
 
 // RepositoryRoot is the folder of Ballast's go.mod: above the working directory, else

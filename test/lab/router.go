@@ -13,8 +13,8 @@ import (
 // frrDir is where Debian's frr package keeps its daemons.
 const frrDir = "/usr/lib/frr"
 
-// routerConfig accepts any neighbour from the LAN whose AS is not the router's own. The
-// dynamic neighbours' AS, address family and number are the speaker's to choose.
+// routerConfig accepts any neighbor from the LAN whose AS is not the router's own. The
+// dynamic neighbors' AS, address family and number are the speaker's to choose.
 const routerConfig = `hostname %[1]s
 log stdout informational
 service integrated-vtysh-config

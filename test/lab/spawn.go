@@ -2,6 +2,7 @@ package lab
 
 import (
 	"errors"
+	"fmt"
 	"os/exec"
 	"runtime"
 	"syscall"
@@ -53,7 +54,11 @@ func (s *spawner) spawn(ns *netns, cmd *exec.Cmd) error {
 			return err
 		}
 		defer home.Close()
-		defer unix.Setns(int(home.Fd()), unix.CLONE_NEWNET)
+		defer func() {
+			if err := unix.Setns(int(home.Fd()), unix.CLONE_NEWNET); err != nil {
+				panic(fmt.Sprintf("return to the own network namespace: %v", err)) // the thread would start what follows in a wrong one
+			}
+		}()
 	}
 	return cmd.Start()
 }

@@ -286,10 +286,10 @@ func (d *demonstration) reachFromLAN(ctx context.Context) error {
 	return nil
 }
 
-// owner names the node whose hardware address a neighbour entry shows.
-func (d *demonstration) owner(neighbour string) string {
+// owner names the node whose hardware address a neighbor entry shows.
+func (d *demonstration) owner(neighbor string) string {
 	for _, n := range d.lab.Nodes() {
-		if strings.Contains(neighbour, n.MAC()) {
+		if strings.Contains(neighbor, n.MAC()) {
 			return "(that is " + n.Name + ")"
 		}
 	}

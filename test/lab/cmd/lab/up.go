@@ -129,7 +129,7 @@ func bringUp(o lab.Options, showOff bool, report io.WriteCloser) error {
 	if err != nil {
 		return err
 	}
-	defer l.Down()
+	defer func() { _ = l.Down() }() // said by the one below, if all went well
 	if showOff {
 		if err := demonstrate(ctx, l, report); err != nil {
 			return fmt.Errorf("%w\n%s", err, strings.TrimSpace(l.Diagnostics()))
