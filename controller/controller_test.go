@@ -119,6 +119,27 @@ func (a *api) eventually(o client.Object, check func() string) {
 	a.t.Fatalf("%T %s: %s", o, o.GetName(), said)
 }
 
+// foreignIngress writes a Service's ingress as another implementation does.
+func (a *api) foreignIngress(s *corev1.Service, address string) {
+	a.t.Helper()
+	a.eventually(s, func() string {
+		s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{IP: address}}
+		if err := a.Status().Update(a.t.Context(), s); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+}
+
+// remove deletes an object and waits until it is gone.
+func (a *api) remove(o client.Object) {
+	a.t.Helper()
+	if err := a.Delete(a.t.Context(), o); err != nil {
+		a.t.Fatal(err)
+	}
+	a.gone(o)
+}
+
 // gone waits until an object is not there any more.
 func (a *api) gone(o client.Object) {
 	a.t.Helper()
@@ -271,6 +292,49 @@ func TestController(t *testing.T) {
 				t.Errorf("%s was written to: %+v", s.Name, s.Status)
 			}
 		}
+	})
+	t.Run("an address of another implementation is not inherited", func(t *testing.T) {
+		s := service("foreign", func(s *corev1.Service) { s.Spec.AllocateLoadBalancerNodePorts = new(bool) })
+		a.stop()
+		a.create(s)
+		a.foreignIngress(s, "203.0.113.77")
+		a.start()
+		a.event(s, "ServedByAnother")
+		s.Status.LoadBalancer.Ingress = nil
+		if err := a.Status().Update(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
+		a.holds(s, "192.0.2.5", v1alpha1.ReasonAllocated)
+		a.remove(s)
+	})
+	t.Run("what another implementation gives to a Service that waits is left alone", func(*testing.T) {
+		s := service("rescued", func(s *corev1.Service) {
+			s.Annotations = map[string]string{v1alpha1.AnnotationLoadBalancerIPs: "203.0.113.1"}
+		})
+		a.create(s)
+		a.holds(s, "", v1alpha1.ReasonAddressNotInPool)
+		a.foreignIngress(s, "192.0.2.6")
+		a.event(s, "ServedByAnother")
+		a.holds(s, "192.0.2.6", v1alpha1.ReasonAddressNotInPool)
+		a.remove(s)
+	})
+	t.Run("a Service that is deleted and created anew inherits nothing", func(*testing.T) {
+		a.create(pool("manual", "198.51.100.0/24"))
+		s := service("anew", func(s *corev1.Service) {
+			s.Annotations = map[string]string{v1alpha1.AnnotationAddressPool: "manual"}
+		})
+		a.create(s)
+		a.holds(s, "198.51.100.1", v1alpha1.ReasonAllocated)
+		if err := a.Delete(a.t.Context(), s); err != nil {
+			a.t.Fatal(err)
+		}
+		s = service("anew", func(s *corev1.Service) {
+			s.Annotations = map[string]string{v1alpha1.AnnotationAddressPool: "lan"}
+		})
+		a.create(s)
+		a.holds(s, "192.0.2.7", v1alpha1.ReasonAllocated) // .5 and .6 were freed a moment ago
+		a.remove(s)
+		a.remove(pool("manual"))
 	})
 	t.Run("a type change frees the address and removes what is Ballast's", func(t *testing.T) {
 		s := service("after-them", nil)

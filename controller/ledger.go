@@ -14,8 +14,10 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/ballast-lb/ballast/api/v1alpha1"
 	"github.com/ballast-lb/ballast/internal/config"
 	"github.com/ballast-lb/ballast/internal/ipam"
+	"github.com/ballast-lb/ballast/internal/kube"
 	"github.com/ballast-lb/ballast/internal/name"
 )
 
@@ -29,8 +31,8 @@ type ledger struct {
 	reader client.Reader // live, not the cache
 	class  string
 	log    logr.Logger
-	// wake takes Services whose decision has changed; it must not block.
-	wake func(name.ServiceKey)
+	// wake takes Services whose decision has changed; it returns at the latest when ctx ends.
+	wake func(context.Context, name.ServiceKey)
 	// used is told after every change of what is held; it must not block.
 	used func()
 
@@ -40,6 +42,8 @@ type ledger struct {
 	// Owned by the goroutine of Start.
 	allocator *ipam.Allocator
 	waiting   map[name.ServiceKey]waiter
+	holders   map[name.ServiceKey]ipam.Holder // of what is held, as it was last told
+	ctx       context.Context                 // Start's, for wake
 }
 
 // waiter is a Service that has not got all that it could have.
@@ -51,16 +55,17 @@ type waiter struct {
 func newLedger(reader client.Reader, class string, log logr.Logger) *ledger {
 	return &ledger{
 		reader: reader, class: class, log: log,
-		wake: func(name.ServiceKey) {}, used: func() {},
+		wake: func(context.Context, name.ServiceKey) {}, used: func() {},
 		pools: make(chan []ipam.Pool), requests: make(chan func()),
-		allocator: ipam.New(), waiting: map[name.ServiceKey]waiter{},
+		allocator: ipam.New(), waiting: map[name.ServiceKey]waiter{}, holders: map[name.ServiceKey]ipam.Holder{},
 	}
 }
 
 // Start imports, then decides until ctx ends; it is a manager.Runnable that needs leadership.
 func (l *ledger) Start(ctx context.Context) error {
-	if err := l.load(ctx); err != nil {
-		return err
+	l.ctx = ctx
+	if err := kube.Until(ctx, l.log, func() error { return l.load(ctx) }); err != nil {
+		return nil // ctx ended
 	}
 	select {
 	case <-ctx.Done():
@@ -87,7 +92,7 @@ func (l *ledger) load(ctx context.Context) error {
 	defer cancel()
 	var list corev1.ServiceList
 	if err := l.reader.List(ctx, &list); err != nil {
-		return fmt.Errorf("list Services to import what they hold: %w", err)
+		return fmt.Errorf("the list of Services, to import what they hold: %w", err)
 	}
 	slices.SortFunc(list.Items, func(x, y corev1.Service) int {
 		return cmp.Or(x.CreationTimestamp.Compare(y.CreationTimestamp.Time), cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name))
@@ -99,15 +104,30 @@ func (l *ledger) load(ctx context.Context) error {
 		if len(addresses) == 0 {
 			continue
 		}
-		l.allocator.Hold(config.Holder(s), addresses, time.Now())
-		if config.Ours(s, l.class) && !config.Foreign(s) {
-			held++
-		} else {
+		h := l.holder(s)
+		l.note(h, addresses)
+		if h.Foreign {
 			others++
+		} else {
+			held++
 		}
 	}
 	l.log.Info("imported held addresses", "services", held, "servicesOfOthers", others)
 	return nil
+}
+
+// holder is a Service as a holder, foreign if Ballast does not serve it.
+func (l *ledger) holder(s *corev1.Service) ipam.Holder {
+	h := config.Holder(s)
+	h.Foreign = !config.Ours(s, l.class) || config.Foreign(s)
+	return h
+}
+
+// note records that a Service holds exactly these addresses.
+func (l *ledger) note(h ipam.Holder, addresses []netip.Addr) {
+	l.allocator.Release(h.Service, time.Now())
+	l.allocator.Hold(h, addresses, time.Now())
+	l.holders[h.Service] = h
 }
 
 // do runs f in the ledger's goroutine and waits for it.
@@ -133,14 +153,23 @@ func (l *ledger) setPools(ctx context.Context, pools []ipam.Pool) error {
 }
 
 // decide reserves what a Service gets. What the Service gives up by it stays reserved
-// until settle is called: its status still holds it.
-func (l *ledger) decide(ctx context.Context, s *corev1.Service, r ipam.Request) (ipam.Decision, error) {
-	var d ipam.Decision
-	err := l.do(ctx, func() {
-		key := r.Service
-		if held := config.Ingress(s); len(l.allocator.Held(key)) == 0 && len(held) > 0 {
-			l.allocator.Hold(r.Holder, held, time.Now())
+// until settle is called: its status still holds it. A Service that waits for an address
+// of ours, and has got one of another implementation meanwhile, is foreign: nothing is decided.
+func (l *ledger) decide(ctx context.Context, s *corev1.Service, r ipam.Request) (d ipam.Decision, foreign bool, err error) {
+	err = l.do(ctx, func() {
+		key, status := r.Service, config.Ingress(s)
+		if before, known := l.holders[key]; known && (before.UID != r.UID || before.Foreign) {
+			l.allocator.Release(key, time.Now()) // an earlier Service's, or another implementation's
 		}
+		_, waits := l.waiting[key]
+		if len(l.allocator.Held(key)) == 0 && len(status) > 0 {
+			if waits && s.Annotations[v1alpha1.AnnotationAdopt] != "true" {
+				foreign = true
+				return
+			}
+			l.note(r.Holder, status)
+		}
+		l.holders[key] = r.Holder
 		d = l.allocate(r)
 		if d.Reason != "" || len(d.Addresses) < len(r.Families) {
 			l.waiting[key] = waiter{r, d}
@@ -148,7 +177,7 @@ func (l *ledger) decide(ctx context.Context, s *corev1.Service, r ipam.Request) 
 			delete(l.waiting, key)
 		}
 	})
-	return d, err
+	return d, foreign, err
 }
 
 func (l *ledger) allocate(r ipam.Request) ipam.Decision {
@@ -178,14 +207,14 @@ func (l *ledger) settle(ctx context.Context, h ipam.Holder) error {
 }
 
 // hold records what a Service holds that Ballast does not decide about.
-func (l *ledger) hold(ctx context.Context, s *corev1.Service) error {
+func (l *ledger) hold(ctx context.Context, h ipam.Holder, addresses []netip.Addr) error {
 	return l.do(ctx, func() {
-		key, addresses := config.Key(s), config.Ingress(s)
-		delete(l.waiting, key)
-		if slices.Equal(l.allocator.Held(key), addresses) {
+		delete(l.waiting, h.Service)
+		l.free(leaver(h).Service)
+		if l.holders[h.Service] == h && slices.Equal(l.allocator.Held(h.Service), addresses) {
 			return
 		}
-		l.allocator.Hold(config.Holder(s), addresses, time.Now())
+		l.note(h, addresses)
 		l.used()
 		l.retry()
 	})
@@ -195,6 +224,7 @@ func (l *ledger) hold(ctx context.Context, s *corev1.Service) error {
 func (l *ledger) release(ctx context.Context, key name.ServiceKey) error {
 	return l.do(ctx, func() {
 		delete(l.waiting, key)
+		delete(l.holders, key)
 		l.free(leaver(ipam.Holder{Service: key}).Service)
 		l.free(key)
 	})
@@ -220,7 +250,7 @@ func (l *ledger) retry() {
 			continue
 		}
 		l.waiting[key] = waiter{w.request, d}
-		l.wake(key)
+		l.wake(l.ctx, key)
 	}
 }
 

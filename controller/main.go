@@ -86,7 +86,7 @@ func newManager(cfg *rest.Config, o *kube.Options, leaderElect bool) (manager.Ma
 	lease, renew, retry := leaseDuration, renewDeadline, retryPeriod
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
 		Scheme:                        scheme,
-		Controller:                    ctrlconfig.Controller{SkipNameValidation: &anew},
+		Controller:                    ctrlconfig.Controller{SkipNameValidation: &anew, CacheSyncTimeout: kube.CacheSyncTimeout},
 		Cache:                         kube.CacheOptions(o.Namespace),
 		Metrics:                       o.MetricsServer(),
 		HealthProbeBindAddress:        o.Health,

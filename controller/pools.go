@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/big"
 	"reflect"
@@ -82,12 +83,11 @@ func (r *pools) Reconcile(ctx context.Context, _ reconcile.Request) (reconcile.R
 		return reconcile.Result{}, fmt.Errorf("list IPAddressPools: %w", err)
 	}
 	r.addresses.Reset() // of pools that are gone
+	var errs []error
 	for i := range list.Items {
-		if err := r.write(ctx, &list.Items[i]); err != nil {
-			return reconcile.Result{}, err
-		}
+		errs = append(errs, r.write(ctx, &list.Items[i]))
 	}
-	return reconcile.Result{}, nil
+	return reconcile.Result{}, errors.Join(errs...)
 }
 
 func (r *pools) write(ctx context.Context, p *v1alpha1.IPAddressPool) error {

@@ -58,10 +58,13 @@ func (r *services) setUp(mgr manager.Manager) error {
 		Complete(r)
 }
 
-// wake enqueues a Service.
-func (r *services) wake(key name.ServiceKey) {
+// wake enqueues a Service, unless ctx ends.
+func (r *services) wake(ctx context.Context, key name.ServiceKey) {
 	e := event.GenericEvent{Object: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}}
-	r.woken <- e
+	select {
+	case r.woken <- e:
+	case <-ctx.Done():
+	}
 }
 
 // unservedIn finds the Services of a namespace whose labels may have changed.
@@ -94,7 +97,7 @@ func (r *services) Reconcile(ctx context.Context, req reconcile.Request) (reconc
 	case s.Spec.Type != corev1.ServiceTypeLoadBalancer:
 		return reconcile.Result{}, r.lose(ctx, &s)
 	case !config.Ours(&s, r.class):
-		return reconcile.Result{}, r.ledger.hold(ctx, &s)
+		return reconcile.Result{}, r.ledger.hold(ctx, r.ledger.holder(&s), config.Ingress(&s))
 	case config.Foreign(&s):
 		return reconcile.Result{}, r.leave(ctx, &s)
 	}
@@ -111,13 +114,17 @@ func (r *services) serve(ctx context.Context, s *corev1.Service) (reconcile.Resu
 	var d ipam.Decision
 	if invalid != nil {
 		d = ipam.Decision{Addresses: config.Ingress(s), Reason: v1alpha1.ReasonInvalidRequest, Message: invalid.Error() + "."}
-		if err := r.ledger.hold(ctx, s); err != nil {
+		if err := r.ledger.hold(ctx, request.Holder, d.Addresses); err != nil {
 			return reconcile.Result{}, err
 		}
 	} else {
+		var foreign bool
 		var err error
-		if d, err = r.ledger.decide(ctx, s, request); err != nil {
+		if d, foreign, err = r.ledger.decide(ctx, s, request); err != nil {
 			return reconcile.Result{}, err
+		}
+		if foreign {
+			return reconcile.Result{}, r.leave(ctx, s)
 		}
 	}
 	before := config.Condition(s, v1alpha1.ConditionAllocated)
@@ -125,7 +132,7 @@ func (r *services) serve(ctx context.Context, s *corev1.Service) (reconcile.Resu
 	if status != nil {
 		err := kube.PatchServiceStatus(ctx, r.client, s, s.ResourceVersion, metadata, status)
 		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-			return reconcile.Result{RequeueAfter: 50 * time.Millisecond}, nil // the cache is about to tell
+			return reconcile.Result{}, nil // a newer version exists, and its event comes
 		}
 		if err != nil {
 			return reconcile.Result{}, err
@@ -141,7 +148,9 @@ func (r *services) leave(ctx context.Context, s *corev1.Service) error {
 	if _, told := r.foreign.LoadOrStore(config.Key(s), s.UID); !told {
 		r.events.foreign(s)
 	}
-	return r.ledger.hold(ctx, s)
+	h := config.Holder(s)
+	h.Foreign = true
+	return r.ledger.hold(ctx, h, config.Ingress(s))
 }
 
 // lose tidies up after a Service whose type is no longer LoadBalancer: the API server has
@@ -150,7 +159,8 @@ func (r *services) lose(ctx context.Context, s *corev1.Service) error {
 	if err := r.ledger.release(ctx, config.Key(s)); err != nil {
 		return err
 	}
-	if config.Condition(s, v1alpha1.ConditionAllocated) == nil {
+	_, annotated := s.Annotations[v1alpha1.AnnotationPool]
+	if !annotated && config.Condition(s, v1alpha1.ConditionAllocated) == nil && config.Condition(s, v1alpha1.ConditionAnnounced) == nil {
 		return nil
 	}
 	conditions := []map[string]any{

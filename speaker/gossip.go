@@ -26,19 +26,22 @@ type gossip struct {
 	secret client.ObjectKey
 	log    logr.Logger
 	tell   func(context.Context, ...announce.Fact) error
-	first  chan membership.Keys // the first keys, for Start
+	// changed is called when notJoined answers otherwise; it must not block.
+	changed func()
+	wake    chan struct{} // says that there are keys
 
 	mu      sync.Mutex // guards what follows
 	members *membership.Membership
-	started bool
+	keys    membership.Keys
 	peers   []netip.Addr
+	joined  bool
 }
 
 func newGossip(c client.Reader, self identity, o options, log logr.Logger) *gossip {
 	return &gossip{
 		client: c, self: self, port: uint16(o.gossipPort), log: log,
 		secret: client.ObjectKey{Namespace: o.Namespace, Name: membership.SecretName},
-		first:  make(chan membership.Keys, 1),
+		wake:   make(chan struct{}, 1),
 	}
 }
 
@@ -61,12 +64,13 @@ func (g *gossip) reconcile(ctx context.Context, req reconcile.Request) (reconcil
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.keys = keys
 	if g.members != nil {
 		return reconcile.Result{}, g.members.SetKeys(keys)
 	}
-	if !g.started {
-		g.started = true
-		g.first <- keys
+	select {
+	case g.wake <- struct{}{}:
+	default:
 	}
 	return reconcile.Result{}, nil
 }
@@ -97,29 +101,49 @@ func (g *gossip) Start(ctx context.Context) error {
 	if err := g.client.Get(ctx, g.secret, &found); apierrors.IsNotFound(err) {
 		g.log.Info("waiting for the Secret that the controller makes; until then nothing is announced in layer 2", "secret", g.secret.String())
 	}
-	var keys membership.Keys
 	select {
 	case <-ctx.Done():
 		return nil
-	case keys = <-g.first:
+	case <-g.wake:
 	}
-	members, err := membership.New(membership.Config{
-		NodeName: g.self.node, BindAddr: g.self.addresses[0], Port: g.port, Keys: keys, Label: g.self.cluster, Log: g.log,
-	})
+	members, err := g.begin()
 	if err != nil {
 		return err
 	}
-	g.mu.Lock()
-	g.members = members
-	if g.peers != nil {
-		members.SetPeers(g.peers)
-	}
-	g.mu.Unlock()
-
 	var done sync.WaitGroup
 	defer done.Wait()
 	done.Go(func() { g.follow(ctx, members) })
 	return members.Run(ctx)
+}
+
+// begin makes the membership of the keys and peers that are known by now.
+func (g *gossip) begin() (*membership.Membership, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	members, err := membership.New(membership.Config{
+		NodeName: g.self.node, BindAddr: g.self.addresses[0], Port: g.port, Keys: g.keys, Label: g.self.cluster, Log: g.log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if g.peers != nil {
+		members.SetPeers(g.peers)
+	}
+	g.members = members
+	return members, nil
+}
+
+// notJoined says why this speaker does not know who else lives, "" if it does.
+func (g *gossip) notJoined() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.joined:
+		return ""
+	case g.members == nil:
+		return fmt.Sprintf("Waiting for the Secret %s with the key of the gossip, which the controller makes. Until then nothing is announced in layer 2.", g.secret)
+	}
+	return "Not in touch with the other speakers yet. Until then nothing is announced in layer 2."
 }
 
 // follow tells the engine who lives. Before this node has joined, nobody is known to: it
@@ -134,6 +158,10 @@ func (g *gossip) follow(ctx context.Context, members *membership.Membership) {
 			if view.Joined {
 				fact.Alive = view.Members
 			}
+			g.mu.Lock()
+			g.joined = view.Joined
+			g.mu.Unlock()
+			g.changed()
 			g.log.Info("members changed", "joined", view.Joined, "members", view.Members)
 			if err := g.tell(ctx, fact); err != nil {
 				return // ctx ended

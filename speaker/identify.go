@@ -37,7 +37,7 @@ func identify(ctx context.Context, reader client.Reader, node name.NodeName, log
 		if len(addresses) == 0 {
 			return fmt.Errorf("the Node %s to have an address of type InternalIP", node)
 		}
-		self = identity{node: node, uid: n.UID, addresses: addresses, cluster: string(system.UID)}
+		self = identity{node: node, addresses: addresses, cluster: string(system.UID)}
 		return nil
 	})
 	return self, err

@@ -12,6 +12,7 @@ import (
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -92,7 +93,7 @@ func newManager(cfg *rest.Config, o options) (manager.Manager, error) {
 		return nil, fmt.Errorf("build scheme: %w", err)
 	}
 	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
-		Scheme: scheme, Cache: kube.CacheOptions(o.Namespace), Metrics: o.MetricsServer(), HealthProbeBindAddress: o.Health,
+		Scheme: scheme, Controller: ctrlconfig.Controller{CacheSyncTimeout: kube.CacheSyncTimeout}, Cache: kube.CacheOptions(o.Namespace), Metrics: o.MetricsServer(), HealthProbeBindAddress: o.Health,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("make manager: %w", err)

@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 
 	"github.com/go-logr/logr"
-	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/ballast-lb/ballast/internal/announce"
@@ -25,7 +24,6 @@ import (
 // identity is what a speaker knows of its node and cluster before anything else.
 type identity struct {
 	node      name.NodeName
-	uid       types.UID
 	addresses []netip.Addr // the Node's internal ones, at least one
 	cluster   string       // the uid of the namespace kube-system
 }
@@ -57,7 +55,11 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 	s.snapshot.Store(&link.Snapshot{})
 	s.gossip = newGossip(mgr.GetClient(), self, o, log.WithName("gossip"))
 	s.gossip.tell = s.engine.Tell
-	s.status = newStatus(mgr.GetClient(), self, s.peers, s.interfaces, log.WithName("status"))
+	s.status = &status{
+		client: mgr.GetClient(), self: self, peers: s.peers, interfaces: s.interfaces, notJoined: s.gossip.notJoined,
+		log: log.WithName("status"), poke: make(chan struct{}, 1),
+	}
+	s.gossip.changed = s.status.changed
 	s.written = kube.NewAnnounced(kube.AnnouncedConfig{
 		Client: mgr.GetClient(), Class: o.Class, Log: log.WithName("announced"),
 		Recorder: mgr.GetEventRecorder("ballast-speaker"),

@@ -36,12 +36,10 @@ type status struct {
 	self       identity
 	peers      func() []bgp.PeerState
 	interfaces func() link.Snapshot
-	log        logr.Logger
-	poke       chan struct{}
-}
-
-func newStatus(c client.Client, self identity, peers func() []bgp.PeerState, interfaces func() link.Snapshot, log logr.Logger) *status {
-	return &status{client: c, self: self, peers: peers, interfaces: interfaces, log: log, poke: make(chan struct{}, 1)}
+	// notJoined says why the speaker does not know who else lives; "": it does.
+	notJoined func() string
+	log       logr.Logger
+	poke      chan struct{}
 }
 
 // changed says that the status is to be written soon. It never blocks.
@@ -91,10 +89,14 @@ func (s *status) write(ctx context.Context) error {
 	var existing v1alpha1.Speaker
 	err := s.client.Get(ctx, client.ObjectKey{Name: string(s.self.node)}, &existing)
 	if apierrors.IsNotFound(err) {
+		var node corev1.Node
+		if err := s.client.Get(ctx, client.ObjectKey{Name: string(s.self.node)}, &node); err != nil {
+			return fmt.Errorf("get Node that owns the Speaker: %w", err)
+		}
 		existing = v1alpha1.Speaker{ObjectMeta: metav1.ObjectMeta{
 			Name: string(s.self.node),
 			OwnerReferences: []metav1.OwnerReference{{
-				APIVersion: corev1.SchemeGroupVersion.String(), Kind: "Node", Name: string(s.self.node), UID: s.self.uid,
+				APIVersion: corev1.SchemeGroupVersion.String(), Kind: "Node", Name: node.Name, UID: node.UID,
 			}},
 		}}
 		if err = s.client.Create(ctx, &existing); apierrors.IsAlreadyExists(err) {
@@ -138,7 +140,11 @@ func (s *status) fill(to *v1alpha1.SpeakerStatus) {
 		Type: v1alpha1.ConditionAlive, Status: metav1.ConditionTrue, Reason: string(v1alpha1.ReasonRefreshed),
 		Message: "Refreshed at " + time.Now().UTC().Format(time.RFC3339) + ".",
 	})
-	meta.SetStatusCondition(&to.Conditions, metav1.Condition{
-		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: string(v1alpha1.ReasonReady), Message: "The speaker follows the API server.",
-	})
+	ready := metav1.Condition{
+		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: string(v1alpha1.ReasonReady), Message: "The speaker is in touch with the others.",
+	}
+	if why := s.notJoined(); why != "" {
+		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, string(v1alpha1.ReasonNotJoined), why
+	}
+	meta.SetStatusCondition(&to.Conditions, ready)
 }

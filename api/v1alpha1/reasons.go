@@ -123,6 +123,8 @@ const (
 	ReasonPeerMissing Reason = "PeerMissing"
 	// ReasonRefreshed: the speaker has refreshed its status in time (Alive=True).
 	ReasonRefreshed Reason = "Refreshed"
+	// ReasonNotJoined: the speaker is not in touch with the others yet (Ready=False).
+	ReasonNotJoined Reason = "NotJoined"
 	// ReasonSilent: the speaker has not refreshed its status for too long (Alive=Unknown).
 	ReasonSilent Reason = "Silent"
 	// ReasonNotInEffect: a field is valid, but this version of Ballast does not act on it.

@@ -149,7 +149,7 @@ func (v *View) planLayer2(s *Service, endpoints map[name.NodeName]bool) (layer2,
 	var candidates []name.NodeName
 	alive := 0
 	for _, n := range nodes {
-		if !n.Alive {
+		if !n.Alive || !n.Joined {
 			continue
 		}
 		alive++
@@ -166,7 +166,7 @@ func (v *View) planLayer2(s *Service, endpoints map[name.NodeName]bool) (layer2,
 	}
 	switch {
 	case alive == 0:
-		return layer2{}, refuse(v1alpha1.ReasonNoEligibleNode, "No speaker is alive on any of the %d nodes that could announce it.", len(nodes))
+		return layer2{}, refuse(v1alpha1.ReasonNoEligibleNode, "On none of the %d nodes that could announce it is a speaker alive and in touch with the others; kubectl get speakers tells more.", len(nodes))
 	case len(candidates) == 0:
 		return layer2{}, refuse(v1alpha1.ReasonNoInterface, "None of the %d live nodes has an interface that is up and matches the advertisement, or a network that contains the address.", alive)
 	}
@@ -256,6 +256,9 @@ func (v *View) verdict(s *Service, l2 layer2, no2 refusal, bgp bgpPlan, noB refu
 		return Verdict{Announced: true, Reason: v1alpha1.ReasonAnnounced, Message: strings.Join(said, " ")}
 	}
 	no := worst(no2, noB, l2.owner != "")
+	if l2.owner != "" && noB.reason == v1alpha1.ReasonNoAdvertisement {
+		no.message = "Layer 2 announces IPv4 alone in this version; a BGPAdvertisement can announce the rest."
+	}
 	if len(said) > 0 {
 		no.message = fmt.Sprintf("%s Not announced: %s. %s", strings.Join(said, " "), strings.Join(missing, ", "), no.message)
 	}

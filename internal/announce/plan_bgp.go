@@ -146,12 +146,12 @@ type reach struct {
 func (v *View) established(s *Service, plan bgpPlan) (reach, refusal) {
 	var r reach
 	peers := map[name.PeerName]bool{}
-	wanted := 0
+	wanted := 0 // sessions that should carry what none does
 	for _, o := range plan {
-		up := false
+		up, sessions := false, 0
 		for _, n := range o.nodes {
 			v.to(o, n, func(p *NodePeer, _ []*BGPAdvertisement) {
-				wanted++
+				sessions++
 				if !n.Alive && n.Name != v.Self {
 					return // what a dead speaker said last
 				}
@@ -162,6 +162,8 @@ func (v *View) established(s *Service, plan bgpPlan) (reach, refusal) {
 		}
 		if up {
 			r.addresses = append(r.addresses, o.address)
+		} else {
+			wanted += sessions
 		}
 	}
 	r.peers = slices.Sorted(maps.Keys(peers))

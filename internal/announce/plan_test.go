@@ -35,7 +35,7 @@ func only(key, value string) announce.Selectors {
 func node(n string, address string, edit ...func(*announce.Node)) announce.Node {
 	prefix := netip.MustParsePrefix(address + "/24")
 	made := announce.Node{
-		Name: name.NodeName(n), Labels: labels.Set{"name": n}, Addresses: []netip.Addr{prefix.Addr()}, Alive: true,
+		Name: name.NodeName(n), Labels: labels.Set{"name": n}, Addresses: []netip.Addr{prefix.Addr()}, Alive: true, Joined: true,
 		Interfaces: []announce.Interface{
 			{Name: "eth0", Up: true, Prefixes: []netip.Prefix{prefix}},
 			{Name: "eth1", Up: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("172.16.0.1/24")}},
@@ -145,7 +145,9 @@ func TestVerdict(t *testing.T) {
 		{name: "an endpoint without a node does not serve policy Local", service: with(service("10.0.0.200"), local(map[name.NodeName]announce.Endpoints{"": {Ready: 1}})), view: []func(*announce.View){l2(nil)}, reason: v1alpha1.ReasonNoEligibleNode, says: "Local"},
 		{name: "every node excluded", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), eachNode(func(n *announce.Node) { n.Excluded = true })}, reason: v1alpha1.ReasonAllNodesExcluded, says: "exclude-from-external-load-balancers"},
 		{name: "every network unavailable", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), eachNode(func(n *announce.Node) { n.NetworkUnavailable = true })}, reason: v1alpha1.ReasonNoEligibleNode},
-		{name: "no speaker alive", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), eachNode(func(n *announce.Node) { n.Alive = false })}, reason: v1alpha1.ReasonNoEligibleNode, says: "No speaker is alive"},
+		{name: "no speaker alive", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), eachNode(func(n *announce.Node) { n.Alive = false })}, reason: v1alpha1.ReasonNoEligibleNode, says: "On none of the 3 nodes"},
+		{name: "a speaker that has not joined owns nothing", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), func(v *announce.View) { v.Nodes[0].Joined, v.Nodes[2].Joined = false, false }}, owner: "b", reason: v1alpha1.ReasonAnnounced},
+		{name: "layer 2 carries one family of two", service: service("10.0.0.200 2001:db8::1"), view: []func(*announce.View){l2(nil)}, owner: "*", reason: v1alpha1.ReasonNoAdvertisement, says: "Not announced: 2001:db8::1. Layer 2 announces IPv4 alone"},
 		{name: "a dead speaker owns nothing", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), func(v *announce.View) { v.Nodes[0].Alive, v.Nodes[2].Alive = false, false }}, owner: "b", reason: v1alpha1.ReasonAnnounced},
 		{name: "an interface that is down is none, though the other one holds an address", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), eachNode(down)}, reason: v1alpha1.ReasonNoInterface},
 		{name: "globs choose the interface", service: service("10.0.0.200"), view: []func(*announce.View){l2(func(a *announce.L2Advertisement) { a.Interfaces = []string{"*1"} })}, owner: "*", reason: v1alpha1.ReasonAnnounced, says: "on eth1."},

@@ -118,6 +118,7 @@ func (s *State) mergeNodes() scope {
 		n := &nodes[i]
 		if s.members != nil {
 			n.Alive = slices.Contains(s.members.Alive, n.Name)
+			n.Joined = n.Alive
 		}
 		if s.self != nil && n.Name == s.view.Self {
 			n.Interfaces, n.Established = s.self.Interfaces, s.self.Established
@@ -153,6 +154,7 @@ type State struct {
 	nodes      []Node // as the API tells them
 	members    *MembersKnown
 	self       *SelfKnown
+	version    int // counts changes of the view
 	services   map[name.ServiceKey]Service
 	decided    map[name.ServiceKey]Decision
 }
@@ -169,7 +171,10 @@ func (s *State) Step(facts ...Fact) []Change {
 	touched := map[name.ServiceKey]bool{}
 	for _, f := range facts {
 		sc := f.tell(s)
-		all = all || sc.all
+		if sc.all {
+			all = true
+			s.version++
+		}
 		if sc.service != (name.ServiceKey{}) {
 			touched[sc.service] = true
 		}
@@ -223,6 +228,9 @@ func (s *State) Sessions() []Peer {
 	}
 	return peers
 }
+
+// Version is another after each step that changed anything but Services.
+func (s *State) Version() int { return s.version }
 
 // Nodes returns the nodes that are known, sorted by name. The caller must not change them.
 func (s *State) Nodes() []Node { return s.view.Nodes }

@@ -107,9 +107,10 @@ type Node struct {
 	Excluded bool
 	// NetworkUnavailable is the Node's condition of that name.
 	NetworkUnavailable bool
-	// Alive says that the node's speaker lives.
-	Alive      bool
-	Interfaces []Interface
+	// Alive says that the node's speaker lives, Joined that it knows who else does: before,
+	// it answers for nothing in layer 2.
+	Alive, Joined bool
+	Interfaces    []Interface
 	// Established are the sorted names of its BGP sessions that are up.
 	Established []name.PeerName
 }

@@ -87,6 +87,9 @@ func Speaker(s *v1alpha1.Speaker, n *announce.Node) {
 	n.Alive = slices.ContainsFunc(s.Status.Conditions, func(c metav1.Condition) bool {
 		return c.Type == v1alpha1.ConditionAlive && c.Status == metav1.ConditionTrue
 	})
+	n.Joined = slices.ContainsFunc(s.Status.Conditions, func(c metav1.Condition) bool {
+		return c.Type == v1alpha1.ConditionReady && c.Status == metav1.ConditionTrue
+	})
 	n.Established = nil
 	for _, p := range s.Status.Peers {
 		if p.State == v1alpha1.PeerEstablished {

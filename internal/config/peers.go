@@ -2,6 +2,7 @@ package config
 
 import (
 	"net/netip"
+	"reflect"
 	"slices"
 	"time"
 
@@ -21,10 +22,23 @@ func (c *compiler) peers(o Objects) []announce.NodePeer {
 	var list []announce.NodePeer
 	for _, obj := range byAge(o.Peers) {
 		if p, ok := c.peer(obj, o); ok && !obj.Spec.Disabled {
+			c.routerID(obj, p, list)
 			list = append(list, p)
 		}
 	}
 	return list
+}
+
+// routerID reports a peer that asks for another router ID than an older one, where both
+// are for the same nodes as written.
+func (c *compiler) routerID(obj v1alpha1.BGPPeer, p announce.NodePeer, older []announce.NodePeer) {
+	i := slices.IndexFunc(older, func(o announce.NodePeer) bool { return o.RouterID.IsValid() })
+	if i < 0 || !p.RouterID.IsValid() || p.RouterID == older[i].RouterID {
+		return
+	}
+	if other := older[i]; len(p.Nodes) == 0 || len(other.Nodes) == 0 || reflect.DeepEqual(p.Nodes, other.Nodes) {
+		c.problem(KindPeer, obj.Name, v1alpha1.ReasonRouterIDConflict, "The older BGPPeer %s asks for the router ID %s on the same nodes; a node has one. There is no session where both apply.", other.Name, other.RouterID)
+	}
 }
 
 func (c *compiler) peer(obj v1alpha1.BGPPeer, o Objects) (announce.NodePeer, bool) {

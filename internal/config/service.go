@@ -63,7 +63,7 @@ func Ingress(s *corev1.Service) []netip.Addr {
 
 // Holder is a Service as a holder of addresses.
 func Holder(s *corev1.Service) ipam.Holder {
-	return ipam.Holder{Service: Key(s), Created: s.CreationTimestamp.Time}
+	return ipam.Holder{Service: Key(s), UID: string(s.UID), Created: s.CreationTimestamp.Time}
 }
 
 // Request reads what a Service wants. A Service that makes no sense gives an error, whose

@@ -77,6 +77,7 @@ func (a *Allocator) Allocate(r Request, now time.Time) Decision {
 		return a.decision(before, no)
 	}
 	kept := a.keep(r, before)
+	a.asked[r.Service] = r.Pool
 	got, no := a.complete(r, kept, now)
 	if no.reason != "" {
 		return a.decision(before, no)
@@ -114,8 +115,8 @@ func (a *Allocator) keep(r Request, held []netip.Addr) []netip.Addr {
 		if want, named := r.wanted(f); named && want != held[i] {
 			continue
 		}
-		if r.Pool != "" && a.Pool(held[i]) != r.Pool {
-			continue
+		if last, known := a.asked[r.Service]; known && last != r.Pool && r.Pool != "" && a.Pool(held[i]) != r.Pool {
+			continue // the Service asks for another pool now; where the pool moved away, it stays
 		}
 		kept = append(kept, held[i])
 	}
@@ -291,7 +292,11 @@ func (a *Allocator) choose(r Request, now time.Time) ([]netip.Addr, refusal) {
 		noes = noes[:0]
 		for i := range a.pools {
 			p := &a.pools[i]
-			if r.Pool != "" && p.Name != r.Pool || r.Pool == "" && !p.AutoAssign || !p.Admission.admits(r) {
+			if r.Pool != "" && p.Name != r.Pool || r.Pool == "" && !p.AutoAssign {
+				continue
+			}
+			if !p.Admission.admits(r) {
+				noes = append(noes, refuse(v1alpha1.ReasonPoolNotAllowed, "IPAddressPool %s does not admit the Service (serviceAllocation).", p.Name))
 				continue
 			}
 			got, no := a.pickAll(p, r.Families[:n], now)
@@ -323,10 +328,10 @@ func (a *Allocator) pickAll(p *Pool, families []Family, now time.Time) ([]netip.
 // summary joins what the pools said; a reason nearer to success stands for all.
 func summary(noes []refusal) refusal {
 	if len(noes) == 0 {
-		return refuse(v1alpha1.ReasonNoPool, "No IPAddressPool assigns addresses to this Service automatically. Create one, or name a pool or an address in an annotation.")
+		return refuse(v1alpha1.ReasonNoPool, "No IPAddressPool assigns addresses automatically. Create one, or name a pool or an address in an annotation.")
 	}
 	var all refusal
-	for _, reason := range []v1alpha1.Reason{v1alpha1.ReasonFamilyUnavailable, v1alpha1.ReasonDraining, v1alpha1.ReasonPoolExhausted} {
+	for _, reason := range []v1alpha1.Reason{v1alpha1.ReasonPoolNotAllowed, v1alpha1.ReasonFamilyUnavailable, v1alpha1.ReasonDraining, v1alpha1.ReasonPoolExhausted} {
 		if slices.ContainsFunc(noes, func(no refusal) bool { return no.reason == reason }) {
 			all.reason = reason
 		}

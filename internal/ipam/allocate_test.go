@@ -99,13 +99,13 @@ func TestAllocate(t *testing.T) {
 		{name: "a pool without autoAssign gives when the address is named", pools: []ipam.Pool{manual}, ask: asking(request("web", four), "", "203.0.113.77"), want: "203.0.113.77"},
 		{name: "a draining pool gives nothing", pools: []ipam.Pool{draining}, ask: request("web", four), reason: v1alpha1.ReasonDraining},
 		{name: "a draining pool lets holders keep theirs", pools: []ipam.Pool{draining}, holds: "203.0.113.5", ask: request("web", four), want: "203.0.113.5"},
-		{name: "a pool of other namespaces is passed over", pools: []ipam.Pool{private}, ask: request("web", four), reason: v1alpha1.ReasonNoPool},
+		{name: "a pool of other namespaces is passed over, and says so", pools: []ipam.Pool{private}, ask: request("web", four), reason: v1alpha1.ReasonPoolNotAllowed},
 		{name: "a pool of other namespaces refuses by name", pools: []ipam.Pool{private}, ask: asking(request("web", four), "private", ""), reason: v1alpha1.ReasonPoolNotAllowed},
 		{name: "a pool that no longer admits the Service takes nothing away", pools: []ipam.Pool{private}, holds: "203.0.113.5", ask: asking(request("web", four), "private", ""), want: "203.0.113.5"},
 		{name: "a requested address that is held stays though the pool drains", pools: []ipam.Pool{draining}, holds: "203.0.113.5", ask: asking(request("web", four), "draining", "203.0.113.5"), want: "203.0.113.5"},
 		{name: "an address of a pool of other namespaces is refused", pools: []ipam.Pool{private}, ask: asking(request("web", four), "", "203.0.113.7"), reason: v1alpha1.ReasonPoolNotAllowed},
 		{name: "namespaces and namespace selectors are ORed", pools: []ipam.Pool{public}, ask: request("web", four), want: "203.0.113.1"},
-		{name: "a selector that matches nothing admits nobody", pools: []ipam.Pool{nobody}, ask: request("web", four), reason: v1alpha1.ReasonNoPool},
+		{name: "a selector that matches nothing admits nobody", pools: []ipam.Pool{nobody}, ask: request("web", four), reason: v1alpha1.ReasonPoolNotAllowed},
 		{name: "a named pool that does not exist", pools: []ipam.Pool{manual}, ask: asking(request("web", four), "nowhere", ""), reason: v1alpha1.ReasonNoPool, says: "nowhere does not exist"},
 		{name: ".255 can be asked for", pools: []ipam.Pool{pool("a", "192.0.2.0/24")}, ask: asking(request("web", four), "", "192.0.2.255"), want: "192.0.2.255"},
 		{name: "an address in use is refused and says by whom", pools: []ipam.Pool{pool("a", "192.0.2.0/24")}, taken: "192.0.2.7", ask: asking(request("web", four), "", "192.0.2.7"), reason: v1alpha1.ReasonAddressInUse, says: "shop/other"},
@@ -126,7 +126,7 @@ func TestAllocate(t *testing.T) {
 		{name: "RequireDualStack does not give up a held address of no pool", pools: []ipam.Pool{pool("b", "198.51.100.0/24", "2001:db8::/64")}, holds: "192.0.2.50", ask: dual(2), want: "192.0.2.50", reason: v1alpha1.ReasonFamilyUnavailable},
 		{name: "a family that the Service gave up is released", pools: []ipam.Pool{pool("a", "192.0.2.0/24", "2001:db8::/64")}, holds: "192.0.2.50 2001:db8::5", ask: request("web", six), want: "2001:db8::5"},
 		{name: "asking for another address moves", pools: []ipam.Pool{pool("a", "192.0.2.0/24")}, holds: "192.0.2.50", ask: asking(request("web", four), "", "192.0.2.60"), want: "192.0.2.60"},
-		{name: "asking for another pool moves", pools: []ipam.Pool{pool("a", "192.0.2.0/24"), manual}, holds: "192.0.2.50", ask: asking(request("web", four), "manual", ""), want: "203.0.113.1"},
+		{name: "an address that its named pool no longer contains stays", pools: []ipam.Pool{pool("a", "192.0.2.0/24"), manual}, holds: "192.0.2.50", ask: asking(request("web", four), "manual", ""), want: "192.0.2.50"},
 		{name: "asking for what is taken loses nothing", pools: []ipam.Pool{pool("a", "192.0.2.0/24")}, holds: "192.0.2.50", taken: "192.0.2.60", ask: asking(request("web", four), "", "192.0.2.60"), want: "192.0.2.50", reason: v1alpha1.ReasonAddressInUse},
 		{name: "one named address brings the other family from its own pool", pools: []ipam.Pool{pool("a", "192.0.2.0/24", "2001:db8::/64"), pool("b", "198.51.100.0/24", "2001:db8:b::/64")}, holds: "192.0.2.50 2001:db8::5", ask: asking(dual(2), "", "198.51.100.3"), want: "198.51.100.3 2001:db8:b::1"},
 		{name: "addresses of two pools are refused", pools: []ipam.Pool{pool("a", "192.0.2.0/24"), pool("b", "2001:db8::/64")}, ask: asking(dual(2), "", "192.0.2.3 2001:db8::3"), reason: v1alpha1.ReasonInvalidRequest, says: "one pool"},
@@ -148,6 +148,36 @@ func TestAllocate(t *testing.T) {
 				t.Errorf("asked again: got %v after %v", again.Addresses, got.Addresses)
 			}
 		})
+	}
+}
+
+func TestAskingForAnotherPoolMoves(t *testing.T) {
+	t.Parallel()
+	a := ipam.New()
+	a.SetPools([]ipam.Pool{pool("a", "192.0.2.0/24"), pool("b", "198.51.100.0/24")})
+	r := request("web", ipam.IPv4)
+	a.Allocate(r, start)
+	for _, ask := range []struct {
+		pool name.PoolName
+		want string
+	}{{"a", "192.0.2.1"}, {"b", "198.51.100.1"}, {"", "198.51.100.1"}, {"a", "192.0.2.1"}} {
+		r.Pool = ask.pool
+		if got := a.Allocate(r, start); got.Reason != "" || !slices.Equal(got.Addresses, addrs(ask.want)) {
+			t.Errorf("asked for pool %q: got %+v, want %s", ask.pool, got, ask.want)
+		}
+	}
+}
+
+func TestForeignHolderTakesNothingAway(t *testing.T) {
+	t.Parallel()
+	a := ipam.New()
+	a.SetPools([]ipam.Pool{pool("a", "192.0.2.0/24")})
+	a.Hold(holder("ours", 2), addrs("192.0.2.9"), start)
+	foreign := holder("older", 1)
+	foreign.Foreign = true
+	a.Hold(foreign, addrs("192.0.2.9"), start)
+	if got := a.Allocate(request("ours", ipam.IPv4), start); got.Reason != "" {
+		t.Errorf("a foreign Service took an address that Ballast had assigned: %+v", got)
 	}
 }
 

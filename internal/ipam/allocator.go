@@ -15,11 +15,22 @@ import (
 // Holder is a Service as a holder of addresses.
 type Holder struct {
 	Service name.ServiceKey
-	// Created orders holders: of two that hold one address, the older has it.
+	// UID tells a Service from an earlier one of the same name; empty: not known.
+	UID string
+	// Foreign says that another implementation serves the Service.
+	Foreign bool
+	// Created orders holders: of two that hold one address, the older has it, but one of
+	// Ballast's before a foreign one.
 	Created time.Time
 }
 
 func (h Holder) compare(o Holder) int {
+	if h.Foreign != o.Foreign {
+		if o.Foreign {
+			return -1
+		}
+		return 1
+	}
 	if c := h.Created.Compare(o.Created); c != 0 {
 		return c
 	}
@@ -43,6 +54,7 @@ type Allocator struct {
 	free     map[name.PoolName]map[Family]*free
 	held     map[netip.Addr]held
 	services map[name.ServiceKey][]netip.Addr
+	asked    map[name.ServiceKey]name.PoolName // the pool that a Service named last
 	assigned map[name.PoolName]map[Family]int
 }
 
@@ -58,6 +70,7 @@ func New() *Allocator {
 		free:     map[name.PoolName]map[Family]*free{},
 		held:     map[netip.Addr]held{},
 		services: map[name.ServiceKey][]netip.Addr{},
+		asked:    map[name.ServiceKey]name.PoolName{},
 		assigned: map[name.PoolName]map[Family]int{},
 	}
 }
@@ -200,6 +213,7 @@ func (a *Allocator) Release(service name.ServiceKey, now time.Time) []netip.Addr
 		a.drop(service, addr, now)
 	}
 	delete(a.services, service)
+	delete(a.asked, service)
 	return freed
 }
 

@@ -29,9 +29,13 @@ const announcedWriters = 4
 // maxNote is how long an event's note may be, in bytes.
 const maxNote = 1000
 
-// repairDelay is how long another's condition stands before it is overwritten. While two
-// processes disagree over who is to write, it is what keeps them from a race.
-const repairDelay = 2 * time.Second
+// firstRepair and lastRepair bound for how long another's condition stands before it is
+// overwritten; it doubles each time. It is what keeps processes that disagree over who is
+// to write from a race.
+const (
+	firstRepair = 2 * time.Second
+	lastRepair  = 10 * time.Minute
+)
 
 // Announced writes the condition of that name on Services. It has its own queue and
 // workers, so that nothing that is announced waits for the API server.
@@ -43,6 +47,7 @@ type Announced struct {
 	writes   func(announce.Decision) bool
 	recorder events.EventRecorder
 	queue    workqueue.TypedRateLimitingInterface[name.ServiceKey]
+	repairs  workqueue.TypedRateLimiter[name.ServiceKey]
 
 	mu      sync.Mutex // guards desired
 	desired map[name.ServiceKey]announce.Decision
@@ -62,6 +67,7 @@ func NewAnnounced(c AnnouncedConfig) *Announced {
 	return &Announced{
 		client: c.Client, class: c.Class, log: c.Log, writes: c.Writes, recorder: c.Recorder,
 		desired: map[name.ServiceKey]announce.Decision{},
+		repairs: workqueue.NewTypedItemExponentialFailureRateLimiter[name.ServiceKey](firstRepair, lastRepair),
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[name.ServiceKey](100*time.Millisecond, 30*time.Second)),
 	}
@@ -77,6 +83,7 @@ func (a *Announced) Put(changes []announce.Change) {
 			a.desired[c.Service.Key] = c.Decision
 		}
 		a.mu.Unlock()
+		a.repairs.Forget(c.Service.Key)
 		if !c.Gone && a.writes(c.Decision) {
 			a.queue.Add(c.Service.Key)
 		}
@@ -97,7 +104,7 @@ func (a *Announced) repair(ctx context.Context, r reconcile.Request) (reconcile.
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	if d, ok := a.decision(key); ok && a.writes(d) && a.due(&s, d.Verdict) != nil {
-		a.queue.AddAfter(key, repairDelay)
+		a.queue.AddAfter(key, a.repairs.When(key))
 	}
 	return reconcile.Result{}, nil
 }

@@ -21,7 +21,8 @@ type Engine struct {
 	// Cache is waited for before anything is decided: a half-known cluster is planned wrongly.
 	Cache cache.Cache
 	// Apply takes the changes of each step, in the engine's goroutine; it must not block.
-	// The first step is about all that is known at the start. Changes may be empty.
+	// The first step is about all that is known at the start. Changes are empty if the view
+	// changed and no decision did.
 	Apply func(*announce.State, []announce.Change)
 	// First are facts to begin with, beside those that Gatherer gathers.
 	First []announce.Fact
@@ -58,7 +59,10 @@ func (e *Engine) Start(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case facts := <-e.facts:
-			e.Apply(state, state.Step(facts...))
+			before := state.Version()
+			if changes := state.Step(facts...); len(changes) > 0 || state.Version() != before {
+				e.Apply(state, changes)
+			}
 		}
 	}
 }

@@ -80,7 +80,7 @@ func (g *Gatherer) SetUp(ctx context.Context, mgr manager.Manager) error {
 	}
 	namespaces := ctrl.NewControllerManagedBy(mgr).Named("facts-namespaces").Watches(&corev1.Namespace{}, all, relevant)
 	nodes := ctrl.NewControllerManagedBy(mgr).Named("facts-nodes").
-		Watches(&corev1.Node{}, all, relevant).Watches(&v1alpha1.Speaker{}, all).Watches(&v1alpha1.Settings{}, all, relevant)
+		Watches(&corev1.Node{}, all, relevant).Watches(&v1alpha1.Speaker{}, all, relevant).Watches(&v1alpha1.Settings{}, all, relevant)
 	for _, c := range []struct {
 		with   *ctrl.Builder
 		gather func(context.Context, types.NamespacedName) error

@@ -2,15 +2,16 @@ package kube
 
 import (
 	"maps"
+	"reflect"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/announce"
 	"github.com/ballast-lb/ballast/internal/config"
 )
 
@@ -20,6 +21,13 @@ func changed() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return differ(e.ObjectOld, e.ObjectNew) }}
 }
 
+// said is what is gathered of a Speaker: not that it was refreshed.
+func said(s *v1alpha1.Speaker) announce.Node {
+	var n announce.Node
+	config.Speaker(s, &n)
+	return n
+}
+
 func differ(before, after client.Object) bool {
 	if !maps.Equal(before.GetLabels(), after.GetLabels()) {
 		return true
@@ -27,13 +35,16 @@ func differ(before, after client.Object) bool {
 	switch x := before.(type) {
 	case *corev1.Node:
 		y, ok := after.(*corev1.Node)
-		return !ok || !equality.Semantic.DeepEqual(config.Node(x, config.Settings{}), config.Node(y, config.Settings{})) ||
+		return !ok || !reflect.DeepEqual(config.Node(x, config.Settings{}), config.Node(y, config.Settings{})) ||
 			!slices.Equal(x.Status.Addresses, y.Status.Addresses) || !slices.Equal(x.Spec.PodCIDRs, y.Spec.PodCIDRs)
 	case *corev1.Namespace:
 		return false // only its labels count
 	case *v1alpha1.IPAddressPool:
 		y, ok := after.(*v1alpha1.IPAddressPool)
 		return !ok || x.Generation != y.Generation || !slices.Equal(x.Status.Retained, y.Status.Retained)
+	case *v1alpha1.Speaker:
+		y, ok := after.(*v1alpha1.Speaker)
+		return !ok || !reflect.DeepEqual(said(x), said(y))
 	case *corev1.Secret:
 		return before.GetResourceVersion() != after.GetResourceVersion()
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,8 +15,7 @@ import (
 	"github.com/ballast-lb/ballast/api/v1alpha1"
 )
 
-// WriteTimeout bounds one write. It is shorter than the lease of the leader, so that no
-// write outlives its leadership.
+// WriteTimeout bounds one write. It is shorter than the leader's lease.
 const WriteTimeout = 3 * time.Second
 
 // maxMessage is how long a condition's message may be, in bytes.
@@ -28,7 +28,7 @@ func NewCondition(before *metav1.Condition, kind string, ok bool, reason v1alpha
 		c.Status = metav1.ConditionTrue
 	}
 	if len(c.Message) > maxMessage {
-		c.Message = c.Message[:maxMessage-3] + "..."
+		c.Message = strings.ToValidUTF8(c.Message[:maxMessage-3], "") + "..."
 	}
 	if before != nil && before.Status == c.Status {
 		c.LastTransitionTime = before.LastTransitionTime
