@@ -316,6 +316,15 @@ func TestController(t *testing.T) {
 		a.foreignIngress(s, "192.0.2.6")
 		a.event(s, "ServedByAnother")
 		a.holds(s, "192.0.2.6", v1alpha1.ReasonAddressNotInPool)
+		s.Annotations = nil // it could have an address of ours now
+		if err := a.Update(a.t.Context(), s); err != nil {
+			a.t.Fatal(err)
+		}
+		last := service("last", nil)
+		a.create(last)
+		a.holds(last, "192.0.2.7", v1alpha1.ReasonAllocated) // by then the update has been seen
+		a.holds(s, "192.0.2.6", v1alpha1.ReasonAddressNotInPool)
+		a.remove(last)
 		a.remove(s)
 	})
 	t.Run("a Service that is deleted and created anew inherits nothing", func(*testing.T) {
@@ -332,7 +341,7 @@ func TestController(t *testing.T) {
 			s.Annotations = map[string]string{v1alpha1.AnnotationAddressPool: "lan"}
 		})
 		a.create(s)
-		a.holds(s, "192.0.2.7", v1alpha1.ReasonAllocated) // .5 and .6 were freed a moment ago
+		a.holds(s, "192.0.2.5", v1alpha1.ReasonAllocated) // all others were freed later
 		a.remove(s)
 		a.remove(pool("manual"))
 	})

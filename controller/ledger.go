@@ -158,15 +158,13 @@ func (l *ledger) setPools(ctx context.Context, pools []ipam.Pool) error {
 func (l *ledger) decide(ctx context.Context, s *corev1.Service, r ipam.Request) (d ipam.Decision, foreign bool, err error) {
 	err = l.do(ctx, func() {
 		key, status := r.Service, config.Ingress(s)
+		if foreign = l.foreign(s); foreign {
+			return
+		}
 		if before, known := l.holders[key]; known && (before.UID != r.UID || before.Foreign) {
 			l.allocator.Release(key, time.Now()) // an earlier Service's, or another implementation's
 		}
-		_, waits := l.waiting[key]
 		if len(l.allocator.Held(key)) == 0 && len(status) > 0 {
-			if waits && s.Annotations[v1alpha1.AnnotationAdopt] != "true" {
-				foreign = true
-				return
-			}
 			l.note(r.Holder, status)
 		}
 		l.holders[key] = r.Holder
@@ -178,6 +176,21 @@ func (l *ledger) decide(ctx context.Context, s *corev1.Service, r ipam.Request) 
 		}
 	})
 	return d, foreign, err
+}
+
+// foreign says whether a Service of ours has an ingress that another implementation gave
+// it: it is known as foreign, or it waits and holds nothing of ours.
+func (l *ledger) foreign(s *corev1.Service) bool {
+	key := config.Key(s)
+	if len(config.Ingress(s)) == 0 || s.Annotations[v1alpha1.AnnotationAdopt] == "true" {
+		return false
+	}
+	before, known := l.holders[key]
+	if known && before.UID != string(s.UID) {
+		return false
+	}
+	_, waits := l.waiting[key]
+	return known && before.Foreign || waits && len(l.allocator.Held(key)) == 0
 }
 
 func (l *ledger) allocate(r ipam.Request) ipam.Decision {
