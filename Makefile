@@ -36,7 +36,7 @@ test-unit: kube ## Run unit, property and API server tests and the seeds of the 
 .PHONY: test-e2e
 test-e2e: deps kube build ## Run the tests in network namespaces, one after the other. Needs root
 	@echo "== tests in network namespaces"
-	KUBEBUILDER_ASSETS=$$(cat bin/.kube) go test -p 1 -count 1 -timeout 40m -tags e2e -v ./test/... 2>&1 | grep -vE '^=== (RUN|PAUSE|CONT|NAME)'
+	KUBEBUILDER_ASSETS=$$(cat bin/.kube) go test -p 1 -count 1 -timeout 40m -tags e2e -v ./test/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'
 
 .PHONY: bench
 bench: ## Run the Go benchmarks

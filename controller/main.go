@@ -10,17 +10,13 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
-	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
-	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
-	"github.com/ballast-lb/ballast/api/v1alpha1"
 	"github.com/ballast-lb/ballast/internal/announce"
 	"github.com/ballast-lb/ballast/internal/kube"
 	"github.com/ballast-lb/ballast/internal/version"
@@ -53,14 +49,8 @@ func main() {
 
 func run(ctx context.Context, o *kube.Options, leaderElect bool, log logr.Logger) error {
 	log.Info("starting", "version", version.Version, "loadBalancerClass", o.Class)
-	cfg, err := o.RESTConfig()
+	cfg, err := o.Await(ctx, log)
 	if err != nil {
-		return err
-	}
-	if err := kube.Wait(ctx, cfg, log); err != nil {
-		return err
-	}
-	if err := kube.WaitForPorts(ctx, log, o.Metrics, o.Health); err != nil {
 		return err
 	}
 	mgr, err := newManager(cfg, o, leaderElect)
@@ -78,18 +68,8 @@ func run(ctx context.Context, o *kube.Options, leaderElect bool, log logr.Logger
 }
 
 func newManager(cfg *rest.Config, o *kube.Options, leaderElect bool) (manager.Manager, error) {
-	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
-		return nil, fmt.Errorf("build scheme: %w", err)
-	}
-	anew := true // the tests start a controller anew in the same process
 	lease, renew, retry := leaseDuration, renewDeadline, retryPeriod
-	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
-		Scheme:                        scheme,
-		Controller:                    ctrlconfig.Controller{SkipNameValidation: &anew, CacheSyncTimeout: kube.CacheSyncTimeout},
-		Cache:                         kube.CacheOptions(o.Namespace),
-		Metrics:                       o.MetricsServer(),
-		HealthProbeBindAddress:        o.Health,
+	mgr, err := o.Manager(cfg, ctrl.Options{
 		LeaderElection:                leaderElect,
 		LeaderElectionID:              "ballast-controller",
 		LeaderElectionNamespace:       o.Namespace,
@@ -99,9 +79,9 @@ func newManager(cfg *rest.Config, o *kube.Options, leaderElect bool) (manager.Ma
 		RetryPeriod:                   &retry,
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make manager: %w", err)
+		return nil, err
 	}
-	return mgr, errors.Join(mgr.AddHealthzCheck("healthz", healthz.Ping), mgr.AddReadyzCheck("readyz", healthz.Ping))
+	return mgr, mgr.AddReadyzCheck("readyz", healthz.Ping)
 }
 
 // wire puts the parts together and returns their metrics; nothing runs until the manager starts.

@@ -8,17 +8,10 @@ import (
 	"os"
 
 	"github.com/go-logr/logr"
-	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
-	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
-	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
-	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
-	"github.com/ballast-lb/ballast/api/v1alpha1"
 	"github.com/ballast-lb/ballast/internal/kube"
 	"github.com/ballast-lb/ballast/internal/membership"
 	"github.com/ballast-lb/ballast/internal/name"
@@ -59,17 +52,11 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if o.gossipPort < 1 || o.gossipPort > 65535 {
 		return fmt.Errorf("read flags: --gossip-bind-port %d is no port", o.gossipPort)
 	}
-	cfg, err := o.RESTConfig()
+	cfg, err := o.Await(ctx, log)
 	if err != nil {
 		return err
 	}
-	if err := kube.Wait(ctx, cfg, log); err != nil {
-		return err
-	}
-	if err := kube.WaitForPorts(ctx, log, o.Metrics, o.Health); err != nil {
-		return err
-	}
-	mgr, err := newManager(cfg, o)
+	mgr, err := o.Manager(cfg, ctrl.Options{})
 	if err != nil {
 		return err
 	}
@@ -85,18 +72,4 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 		return fmt.Errorf("register metrics: %w", err)
 	}
 	return mgr.Start(ctx)
-}
-
-func newManager(cfg *rest.Config, o options) (manager.Manager, error) {
-	scheme := runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
-		return nil, fmt.Errorf("build scheme: %w", err)
-	}
-	mgr, err := ctrl.NewManager(cfg, ctrl.Options{
-		Scheme: scheme, Controller: ctrlconfig.Controller{CacheSyncTimeout: kube.CacheSyncTimeout}, Cache: kube.CacheOptions(o.Namespace), Metrics: o.MetricsServer(), HealthProbeBindAddress: o.Health,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("make manager: %w", err)
-	}
-	return mgr, mgr.AddHealthzCheck("healthz", healthz.Ping)
 }

@@ -105,7 +105,7 @@ func (o offer) prefixes(advs []*BGPAdvertisement) []Route {
 			routes = append(routes, Route{Prefix: prefix, Attributes: adv.Attributes})
 			continue
 		}
-		routes[i].Attributes = routes[i].unite(adv.Attributes)
+		routes[i].Attributes = routes[i].Unite(adv.Attributes)
 	}
 	return routes
 }

@@ -49,8 +49,8 @@ func (a Attributes) Equal(o Attributes) bool {
 
 func equal(x, y *uint32) bool { return x == y || x != nil && y != nil && *x == *y }
 
-// unite adds the communities of o, and those single values that a does not set.
-func (a Attributes) unite(o Attributes) Attributes {
+// Unite adds the communities of o, and those single values that a does not set.
+func (a Attributes) Unite(o Attributes) Attributes {
 	if a.LocalPref == nil {
 		a.LocalPref = o.LocalPref
 	}

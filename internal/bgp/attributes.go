@@ -2,7 +2,6 @@ package bgp
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"github.com/ballast-lb/ballast/internal/announce"
 )
@@ -36,21 +35,4 @@ func keyOf(a announce.Attributes) attributesKey {
 		b = binary.BigEndian.AppendUint32(b, c.Local2)
 	}
 	return attributesKey(b)
-}
-
-// unite joins what two Services want of one prefix: all communities, and of single values those of a, then those of b.
-func unite(a, b announce.Attributes) announce.Attributes {
-	if a.LocalPref == nil {
-		a.LocalPref = b.LocalPref
-	}
-	if a.MED == nil {
-		a.MED = b.MED
-	}
-	if a.Prepend == 0 {
-		a.Prepend = b.Prepend
-	}
-	a.Communities = slices.Concat(a.Communities, b.Communities)
-	slices.SortFunc(a.Communities, announce.Community.Compare)
-	a.Communities = slices.Compact(a.Communities)
-	return a
 }

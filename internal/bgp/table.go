@@ -122,7 +122,7 @@ func (t *table) distribution(prefix netip.Prefix) distribution {
 		for _, route := range t.services[key][prefix] {
 			for _, peer := range route.Peers {
 				if before, found := wanted[peer]; found {
-					wanted[peer] = unite(before, route.Attributes)
+					wanted[peer] = before.Unite(route.Attributes)
 				} else {
 					wanted[peer] = route.Attributes
 				}

@@ -77,7 +77,7 @@ func wantedBy(oracle map[name.ServiceKey][]announce.Route, p netip.Prefix, peer 
 			}
 			attributes := route.Attributes
 			if wanted != nil {
-				attributes = unite(*wanted, attributes)
+				attributes = wanted.Unite(attributes)
 			}
 			wanted = &attributes
 		}

@@ -1,18 +1,29 @@
 package kube
 
 import (
+	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"net/netip"
 	"strings"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
 )
 
 // Options are the flags that both daemons have. --kubeconfig is controller-runtime's.
@@ -47,9 +58,38 @@ func (o *Options) RESTConfig() (*rest.Config, error) {
 	return cfg, nil
 }
 
-// MetricsServer serves metrics in the clear on loopback, and beyond it over TLS to those
+// Await waits until the API server serves Ballast's kinds and the ports are free, and
+// returns how to reach it.
+func (o *Options) Await(ctx context.Context, log logr.Logger) (*rest.Config, error) {
+	cfg, err := o.RESTConfig()
+	if err != nil {
+		return nil, err
+	}
+	return cfg, errors.Join(Wait(ctx, cfg, log), WaitForPorts(ctx, log, o.Metrics, o.Health))
+}
+
+// Manager makes a daemon's manager. The caller gives what concerns leader election; the
+// rest is set here. Controllers' names may repeat: tests start a daemon anew in one process.
+func (o *Options) Manager(cfg *rest.Config, options ctrl.Options) (manager.Manager, error) {
+	repeat := true
+	options.Scheme = runtime.NewScheme()
+	if err := errors.Join(clientgoscheme.AddToScheme(options.Scheme), v1alpha1.AddToScheme(options.Scheme)); err != nil {
+		return nil, fmt.Errorf("build scheme: %w", err)
+	}
+	options.Controller = ctrlconfig.Controller{SkipNameValidation: &repeat, CacheSyncTimeout: cacheSyncTimeout}
+	options.Cache = cacheOptions(o.Namespace)
+	options.Metrics = o.metricsServer()
+	options.HealthProbeBindAddress = o.Health
+	mgr, err := ctrl.NewManager(cfg, options)
+	if err != nil {
+		return nil, fmt.Errorf("make manager: %w", err)
+	}
+	return mgr, mgr.AddHealthzCheck("healthz", healthz.Ping)
+}
+
+// metricsServer serves metrics in the clear on loopback, and beyond it over TLS to those
 // alone who may get the path /metrics (Kubernetes SubjectAccessReview).
-func (o *Options) MetricsServer() metricsserver.Options {
+func (o *Options) metricsServer() metricsserver.Options {
 	m := metricsserver.Options{BindAddress: o.Metrics}
 	if !o.loopbackMetrics() {
 		m.SecureServing, m.FilterProvider = true, filters.WithAuthenticationAndAuthorization
@@ -65,8 +105,8 @@ func (o *Options) loopbackMetrics() bool {
 	return err == nil && a.Addr().IsLoopback()
 }
 
-// CacheOptions keep caches small: Secrets of Ballast's namespace alone, no managed fields.
-func CacheOptions(namespace string) cache.Options {
+// cacheOptions keep caches small: Secrets of Ballast's namespace alone, no managed fields.
+func cacheOptions(namespace string) cache.Options {
 	return cache.Options{
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{

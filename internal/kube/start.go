@@ -21,9 +21,9 @@ import (
 // requestTimeout bounds one request of Wait.
 const requestTimeout = 5 * time.Second
 
-// CacheSyncTimeout is how long a controller may wait for its first list. An API server
+// cacheSyncTimeout is how long a controller may wait for its first list. An API server
 // that goes away right after the start is waited for; it is no reason to end.
-const CacheSyncTimeout = 24 * time.Hour
+const cacheSyncTimeout = 24 * time.Hour
 
 // kinds are the resources that Ballast cannot work without.
 func kinds() []string {
