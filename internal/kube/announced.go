@@ -33,7 +33,7 @@ const maxNote = 1000
 // overwritten; it doubles each time. It is what keeps processes that disagree over who is
 // to write from a race.
 const (
-	firstRepair = 2 * time.Second
+	firstRepair = 200 * time.Millisecond
 	lastRepair  = 10 * time.Minute
 )
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -76,6 +77,17 @@ func (f *fixture) prepare(ctx context.Context) error {
 	}
 	// The samples' own Service would take the first address of a pool.
 	if _, err := f.lab.Kubectl(ctx, "delete", "service,deployment", "demo"); err != nil {
+		return err
+	}
+	// A speaker that comes late may take an address over: the tests begin when all have met.
+	err = f.lab.WaitFor(ctx, "all speakers are in touch with each other", func(ctx context.Context) error {
+		out, err := f.lab.Kubectl(ctx, "get", "speakers", "-o", `jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}`)
+		if ready := strings.Count(out, "True"); err == nil && ready != len(f.lab.Nodes()) {
+			err = fmt.Errorf("%d of %d speakers are ready", ready, len(f.lab.Nodes()))
+		}
+		return err
+	})
+	if err != nil {
 		return err
 	}
 	scheme := runtime.NewScheme()

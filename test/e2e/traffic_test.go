@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"slices"
 	"testing"
@@ -73,10 +74,13 @@ func lanClient(c *cluster) {
 	if len(pods) != 2 {
 		c.Errorf("answers came from %v, want both pods", pods)
 	}
-	message := c.awaitCondition(s, v1alpha1.ConditionAnnounced, metav1.ConditionTrue, v1alpha1.ReasonAnnounced)
-	if !slices.Contains(words(message), owner) {
-		c.Errorf("condition Announced says %q and not who owns it, which is %s", message, owner)
-	}
+	c.eventually("condition Announced names the owner "+owner, func(context.Context) error {
+		message := c.awaitCondition(s, v1alpha1.ConditionAnnounced, metav1.ConditionTrue, v1alpha1.ReasonAnnounced)
+		if !slices.Contains(words(message), owner) {
+			return fmt.Errorf("it says %q", message)
+		}
+		return nil
+	})
 	if hops, err := c.nextHops(c.Context(), a); err != nil || len(hops) > 0 {
 		c.Errorf("the router was told of an address of layer 2: %v, %v", hops, err)
 	}
