@@ -327,6 +327,13 @@ func TestController(t *testing.T) {
 		a.remove(last)
 		a.remove(s)
 	})
+	t.Run("an ingress that somebody overwrites is restored, again and again", func(*testing.T) {
+		s := service("unharmed", nil)
+		for range 2 {
+			a.foreignIngress(s, "203.0.113.99")
+			a.holds(s, "192.0.2.2", v1alpha1.ReasonAllocated)
+		}
+	})
 	t.Run("a Service that is deleted and created anew inherits nothing", func(*testing.T) {
 		a.create(pool("manual", "198.51.100.0/24"))
 		s := service("anew", func(s *corev1.Service) {

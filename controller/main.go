@@ -91,7 +91,7 @@ func wire(ctx context.Context, mgr manager.Manager, o *kube.Options, log logr.Lo
 	ledger := newLedger(mgr.GetAPIReader(), o.Class, log.WithName("ledger"))
 	status := newPools(mgr.GetClient(), ledger)
 	conf := &configuration{client: mgr.GetClient(), ledger: ledger, events: say, pools: status.changed}
-	served := &services{client: mgr.GetClient(), class: o.Class, ledger: ledger, events: say, log: log.WithName("services")}
+	served := &services{client: mgr.GetClient(), class: o.Class, ledger: ledger, events: say, log: log.WithName("services"), brake: newBrake(time.Now)}
 	ledger.used, ledger.wake = status.changed, served.wake
 
 	engine := kube.NewEngine()

@@ -41,6 +41,7 @@ type services struct {
 	events events
 	log    logr.Logger
 	woken  chan event.GenericEvent
+	brake  *brake
 	// foreign are the Services of which an event has said that another implementation serves them.
 	foreign sync.Map // of name.ServiceKey
 }
@@ -91,6 +92,7 @@ func (r *services) Reconcile(ctx context.Context, req reconcile.Request) (reconc
 	switch {
 	case apierrors.IsNotFound(err):
 		r.foreign.Delete(name.ServiceKey(req.NamespacedName))
+		r.brake.forget(name.ServiceKey(req.NamespacedName))
 		return reconcile.Result{}, r.ledger.release(ctx, name.ServiceKey(req.NamespacedName))
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("get Service: %w", err)
@@ -129,6 +131,12 @@ func (r *services) serve(ctx context.Context, s *corev1.Service) (reconcile.Resu
 	}
 	before := config.Condition(s, v1alpha1.ConditionAllocated)
 	metadata, status := patch(s, d)
+	if overwritten(s, before, d) {
+		if wait := r.brake.wait(config.Key(s)); wait > 0 {
+			return reconcile.Result{RequeueAfter: wait}, nil
+		}
+		r.log.Info("somebody else overwrote the ingress", "service", client.ObjectKeyFromObject(s), "ingress", s.Status.LoadBalancer.Ingress)
+	}
 	if status != nil {
 		err := kube.PatchServiceStatus(ctx, r.client, s, s.ResourceVersion, metadata, status)
 		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
@@ -151,6 +159,13 @@ func (r *services) leave(ctx context.Context, s *corev1.Service) error {
 	h := config.Holder(s)
 	h.Foreign = true
 	return r.ledger.hold(ctx, h, config.Ingress(s))
+}
+
+// overwritten says whether somebody else wrote the ingress of a Service for which nothing
+// else has changed.
+func overwritten(s *corev1.Service, before *metav1.Condition, d ipam.Decision) bool {
+	return before != nil && before.Status == metav1.ConditionTrue && d.Reason == "" && before.Message == describe(d) &&
+		len(s.Status.LoadBalancer.Ingress) > 0 && !sameAddresses(s, d)
 }
 
 // lose tidies up after a Service whose type is no longer LoadBalancer: the API server has
