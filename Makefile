@@ -15,12 +15,16 @@ IMAGE ?= ballast:dev
 help: ## Show this help
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
+.PHONY: root
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "This needs root on a Debian machine: it installs packages and makes network namespaces. Try: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
+
 .PHONY: demo
-demo: deps kube build ## Bring up a whole cluster, use the load balancer, tear down (KEEP=1: stay up). Needs root
+demo: root deps kube build ## Bring up a whole cluster, use the load balancer, tear down (KEEP=1: stay up). Needs root
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/lab demo
 
 .PHONY: test
-test: deps kube build test-build test-unit test-e2e ## Run all tests: unit, API server, then end to end in network namespaces. Needs root
+test: root deps kube build test-build test-unit test-e2e ## Run all tests: unit, API server, then end to end in network namespaces. Needs root
 
 .PHONY: test-build
 test-build: kube ## Build every test binary, so that nothing compiles while tests run
@@ -34,7 +38,7 @@ test-unit: kube ## Run unit, property and API server tests and the seeds of the 
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) go test -timeout 15m ./...
 
 .PHONY: test-e2e
-test-e2e: deps kube build ## Run the tests in network namespaces, one after the other. Needs root
+test-e2e: root deps kube build ## Run the tests in network namespaces, one after the other. Needs root
 	@echo "== tests in network namespaces"
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) go test -p 1 -count 1 -timeout 40m -tags e2e -v ./test/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'
 
