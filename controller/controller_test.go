@@ -327,6 +327,27 @@ func TestController(t *testing.T) {
 		a.remove(last)
 		a.remove(s)
 	})
+	for request, reason := range map[string]v1alpha1.Reason{"not-an-address": v1alpha1.ReasonInvalidRequest, "203.0.113.1": v1alpha1.ReasonAddressNotInPool} {
+		t.Run("a host name that another implementation gives to a Service that waits is left alone: "+string(reason), func(*testing.T) {
+			s := service("named", func(s *corev1.Service) {
+				s.Annotations = map[string]string{v1alpha1.AnnotationLoadBalancerIPs: request}
+			})
+			a.create(s)
+			a.holds(s, "", reason)
+			a.eventually(s, func() string {
+				s.Status.LoadBalancer.Ingress = []corev1.LoadBalancerIngress{{Hostname: "lb.example.com"}}
+				if err := a.Status().Update(a.t.Context(), s); err != nil {
+					return err.Error()
+				}
+				return ""
+			})
+			a.event(s, "ServedByAnother")
+			if got := s.Status.LoadBalancer.Ingress; len(got) != 1 || got[0].Hostname != "lb.example.com" {
+				a.t.Errorf("the ingress of another implementation was overwritten: %+v", got)
+			}
+			a.remove(s)
+		})
+	}
 	t.Run("an ingress that somebody overwrites is restored, again and again", func(*testing.T) {
 		s := service("unharmed", nil)
 		for range 2 {

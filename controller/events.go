@@ -8,7 +8,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientevents "k8s.io/client-go/tools/events"
 
+	"github.com/ballast-lb/ballast/api/v1alpha1"
 	"github.com/ballast-lb/ballast/internal/ipam"
+	"github.com/ballast-lb/ballast/internal/kube"
 )
 
 // events says on objects what happened to them: once a transition.
@@ -16,24 +18,13 @@ type events struct {
 	recorder clientevents.EventRecorder
 }
 
-// maxNote is how long an event's note may be, in bytes.
-const maxNote = 1000
-
-func (e events) say(o runtime.Object, kind, reason, action, format string, args ...any) {
-	note := fmt.Sprintf(format, args...)
-	if len(note) > maxNote {
-		note = note[:maxNote] + "..."
-	}
-	e.recorder.Eventf(o, nil, kind, reason, action, "%s", note)
-}
-
 // allocated tells of a decision that was written, if it changes anything for the Service.
 func (e events) allocated(s *corev1.Service, before *metav1.Condition, d ipam.Decision) {
 	switch {
 	case d.Reason != "" && (before == nil || before.Reason != string(d.Reason) || before.Message != d.Message):
-		e.say(s, corev1.EventTypeWarning, string(d.Reason), "Allocate", "%s", d.Message)
+		kube.Event(e.recorder, s, corev1.EventTypeWarning, d.Reason, "Allocate", d.Message)
 	case d.Reason == "" && !sameAddresses(s, d):
-		e.say(s, corev1.EventTypeNormal, "Allocated", "Allocate", "Assigned %v from IPAddressPool %s.", d.Addresses, d.Pool)
+		kube.Event(e.recorder, s, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Allocate", fmt.Sprintf("Assigned %v from IPAddressPool %s.", d.Addresses, d.Pool))
 	}
 }
 
@@ -52,10 +43,10 @@ func sameAddresses(s *corev1.Service, d ipam.Decision) bool {
 
 // foreign tells of a Service that another implementation serves.
 func (e events) foreign(s *corev1.Service) {
-	e.say(s, corev1.EventTypeNormal, "ServedByAnother", "Allocate", "Another implementation wrote the ingress of this Service, so Ballast leaves it alone. Annotate it with ballast.dev/adopt=true to hand it over.")
+	kube.Event(e.recorder, s, corev1.EventTypeNormal, "ServedByAnother", "Allocate", "Another implementation wrote the ingress of this Service, so Ballast leaves it alone. Annotate it with ballast.dev/adopt=true to hand it over.")
 }
 
 // problem tells of a configuration object that is not ready.
 func (e events) problem(o runtime.Object, c metav1.Condition) {
-	e.say(o, corev1.EventTypeWarning, c.Reason, "Compile", "%s", c.Message)
+	kube.Event(e.recorder, o, corev1.EventTypeWarning, v1alpha1.Reason(c.Reason), "Compile", c.Message)
 }

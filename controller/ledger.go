@@ -104,7 +104,8 @@ func (l *ledger) load(ctx context.Context) error {
 		if len(addresses) == 0 {
 			continue
 		}
-		h := l.holder(s)
+		h := config.Holder(s)
+		h.Foreign = !config.Ours(s, l.class) || config.Foreign(s)
 		l.note(h, addresses)
 		if h.Foreign {
 			others++
@@ -114,13 +115,6 @@ func (l *ledger) load(ctx context.Context) error {
 	}
 	l.log.Info("imported held addresses", "services", held, "servicesOfOthers", others)
 	return nil
-}
-
-// holder is a Service as a holder, foreign if Ballast does not serve it.
-func (l *ledger) holder(s *corev1.Service) ipam.Holder {
-	h := config.Holder(s)
-	h.Foreign = !config.Ours(s, l.class) || config.Foreign(s)
-	return h
 }
 
 // note records that a Service holds exactly these addresses.
@@ -152,10 +146,11 @@ func (l *ledger) setPools(ctx context.Context, pools []ipam.Pool) error {
 	}
 }
 
-// decide reserves what a Service gets. What the Service gives up by it stays reserved
-// until settle is called: its status still holds it. A Service that waits for an address
-// of ours, and has got one of another implementation meanwhile, is foreign: nothing is decided.
-func (l *ledger) decide(ctx context.Context, s *corev1.Service, r ipam.Request) (d ipam.Decision, foreign bool, err error) {
+// decide reserves what a Service of ours gets; one whose request is invalid keeps what its
+// status holds. What the Service gives up stays reserved until settle is called: its status
+// still holds it. A Service with an ingress of another implementation is foreign: nothing
+// is decided.
+func (l *ledger) decide(ctx context.Context, s *corev1.Service, r ipam.Request, invalid error) (d ipam.Decision, foreign bool, err error) {
 	err = l.do(ctx, func() {
 		key, status := r.Service, config.Ingress(s)
 		if foreign = l.foreign(s); foreign {
@@ -168,6 +163,14 @@ func (l *ledger) decide(ctx context.Context, s *corev1.Service, r ipam.Request) 
 			l.note(r.Holder, status)
 		}
 		l.holders[key] = r.Holder
+		if invalid != nil {
+			delete(l.waiting, key) // nothing but an edit of the Service helps
+			d = ipam.Decision{Addresses: l.allocator.Held(key), Reason: v1alpha1.ReasonInvalidRequest, Message: invalid.Error() + "."}
+			if len(d.Addresses) > 0 {
+				d.Pool = l.allocator.Pool(d.Addresses[0])
+			}
+			return
+		}
 		d = l.allocate(r)
 		if d.Reason != "" || len(d.Addresses) < len(r.Families) {
 			l.waiting[key] = waiter{r, d}
@@ -179,18 +182,13 @@ func (l *ledger) decide(ctx context.Context, s *corev1.Service, r ipam.Request) 
 }
 
 // foreign says whether a Service of ours has an ingress that another implementation gave
-// it: it is known as foreign, or it waits and holds nothing of ours.
+// it: it is known as foreign, or it is known and holds nothing of ours.
 func (l *ledger) foreign(s *corev1.Service) bool {
-	key := config.Key(s)
-	if len(config.Ingress(s)) == 0 || s.Annotations[v1alpha1.AnnotationAdopt] == "true" {
+	if len(s.Status.LoadBalancer.Ingress) == 0 || s.Annotations[v1alpha1.AnnotationAdopt] == "true" {
 		return false
 	}
-	before, known := l.holders[key]
-	if known && before.UID != string(s.UID) {
-		return false
-	}
-	_, waits := l.waiting[key]
-	return known && before.Foreign || waits && len(l.allocator.Held(key)) == 0
+	before, known := l.holders[config.Key(s)]
+	return known && before.UID == string(s.UID) && (before.Foreign || len(l.allocator.Held(before.Service)) == 0)
 }
 
 func (l *ledger) allocate(r ipam.Request) ipam.Decision {
@@ -219,8 +217,10 @@ func (l *ledger) settle(ctx context.Context, h ipam.Holder) error {
 	return l.do(ctx, func() { l.free(leaver(h).Service) })
 }
 
-// hold records what a Service holds that Ballast does not decide about.
-func (l *ledger) hold(ctx context.Context, h ipam.Holder, addresses []netip.Addr) error {
+// hold records what a Service holds that Ballast does not serve.
+func (l *ledger) hold(ctx context.Context, s *corev1.Service) error {
+	h, addresses := config.Holder(s), config.Ingress(s)
+	h.Foreign = true
 	return l.do(ctx, func() {
 		delete(l.waiting, h.Service)
 		l.free(leaver(h).Service)

@@ -103,7 +103,7 @@ func wire(ctx context.Context, mgr manager.Manager, o *kube.Options, log logr.Lo
 		Client: mgr.GetClient(), Class: o.Class, Log: log.WithName("announced"), Recorder: recorder,
 		Writes: func(d announce.Decision) bool { return d.Owner == "" }, // else the owner's speaker does
 	})
-	engine.Gatherer, engine.Cache = gatherer, mgr.GetCache()
+	engine.Gatherer, engine.Cache, engine.Log = gatherer, mgr.GetCache(), log.WithName("engine")
 	engine.Apply = func(_ *announce.State, changes []announce.Change) { announced.Put(changes) }
 
 	secret := &gossip{client: mgr.GetClient(), reader: mgr.GetAPIReader(), namespace: o.Namespace, log: log.WithName("gossip")}

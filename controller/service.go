@@ -99,7 +99,7 @@ func (r *services) Reconcile(ctx context.Context, req reconcile.Request) (reconc
 	case s.Spec.Type != corev1.ServiceTypeLoadBalancer:
 		return reconcile.Result{}, r.lose(ctx, &s)
 	case !config.Ours(&s, r.class):
-		return reconcile.Result{}, r.ledger.hold(ctx, r.ledger.holder(&s), config.Ingress(&s))
+		return reconcile.Result{}, r.ledger.hold(ctx, &s)
 	case config.Foreign(&s):
 		return reconcile.Result{}, r.leave(ctx, &s)
 	}
@@ -113,24 +113,15 @@ func (r *services) serve(ctx context.Context, s *corev1.Service) (reconcile.Resu
 		return reconcile.Result{}, fmt.Errorf("get Namespace: %w", err)
 	}
 	request, invalid := config.Request(s, ns.Labels)
-	var d ipam.Decision
-	if invalid != nil {
-		d = ipam.Decision{Addresses: config.Ingress(s), Reason: v1alpha1.ReasonInvalidRequest, Message: invalid.Error() + "."}
-		if err := r.ledger.hold(ctx, request.Holder, d.Addresses); err != nil {
-			return reconcile.Result{}, err
-		}
-	} else {
-		var foreign bool
-		var err error
-		if d, foreign, err = r.ledger.decide(ctx, s, request); err != nil {
-			return reconcile.Result{}, err
-		}
-		if foreign {
-			return reconcile.Result{}, r.leave(ctx, s)
-		}
+	d, foreign, err := r.ledger.decide(ctx, s, request, invalid)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	if foreign {
+		return reconcile.Result{}, r.leave(ctx, s)
 	}
 	before := config.Condition(s, v1alpha1.ConditionAllocated)
-	metadata, status := patch(s, d)
+	metadata, status := patch(s, before, d)
 	if overwritten(s, before, d) {
 		if wait := r.brake.wait(config.Key(s)); wait > 0 {
 			return reconcile.Result{RequeueAfter: wait}, nil
@@ -138,7 +129,7 @@ func (r *services) serve(ctx context.Context, s *corev1.Service) (reconcile.Resu
 		r.log.Info("somebody else overwrote the ingress", "service", client.ObjectKeyFromObject(s), "ingress", s.Status.LoadBalancer.Ingress)
 	}
 	if status != nil {
-		err := kube.PatchServiceStatus(ctx, r.client, s, s.ResourceVersion, metadata, status)
+		err = kube.PatchServiceStatus(ctx, r.client, s, s.ResourceVersion, metadata, status)
 		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 			return reconcile.Result{}, nil // a newer version exists, and its event comes
 		}
@@ -156,9 +147,7 @@ func (r *services) leave(ctx context.Context, s *corev1.Service) error {
 	if _, told := r.foreign.LoadOrStore(config.Key(s), s.UID); !told {
 		r.events.foreign(s)
 	}
-	h := config.Holder(s)
-	h.Foreign = true
-	return r.ledger.hold(ctx, h, config.Ingress(s))
+	return r.ledger.hold(ctx, s)
 }
 
 // overwritten says whether somebody else wrote the ingress of a Service for which nothing
@@ -191,12 +180,12 @@ func (r *services) lose(ctx context.Context, s *corev1.Service) error {
 }
 
 // patch returns what differs between a Service and a decision; a nil status says nothing does.
-func patch(s *corev1.Service, d ipam.Decision) (metadata, status map[string]any) {
-	before := config.Condition(s, v1alpha1.ConditionAllocated)
-	want := kube.NewCondition(before, v1alpha1.ConditionAllocated, d.Reason == "", d.Reason, d.Message)
-	if d.Reason == "" {
-		want.Reason, want.Message = string(v1alpha1.ReasonAllocated), describe(d)
+func patch(s *corev1.Service, before *metav1.Condition, d ipam.Decision) (metadata, status map[string]any) {
+	reason, message := d.Reason, d.Message
+	if reason == "" {
+		reason, message = v1alpha1.ReasonAllocated, describe(d)
 	}
+	want := kube.NewCondition(before, v1alpha1.ConditionAllocated, d.Reason == "", reason, message)
 	ingress := ingressOf(d.Addresses)
 	if kube.Same(before, want) && slices.EqualFunc(s.Status.LoadBalancer.Ingress, ingress, sameIngress) && s.Annotations[v1alpha1.AnnotationPool] == string(d.Pool) {
 		return nil, nil

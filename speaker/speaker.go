@@ -65,7 +65,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 		Recorder: mgr.GetEventRecorder("ballast-speaker"),
 		Writes:   func(d announce.Decision) bool { return d.Owner == self.node },
 	})
-	s.engine.Self, s.engine.Cache = self.node, mgr.GetCache()
+	s.engine.Self, s.engine.Cache, s.engine.Log = self.node, mgr.GetCache(), log.WithName("engine")
 	s.engine.Apply = s.apply
 	s.engine.First = []announce.Fact{announce.MembersKnown{}, announce.SelfKnown{}} // until told, nobody is known to live
 	s.engine.Gatherer = &kube.Gatherer{

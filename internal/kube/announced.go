@@ -26,9 +26,6 @@ import (
 // announcedWriters is how many conditions are written at once.
 const announcedWriters = 4
 
-// maxNote is how long an event's note may be, in bytes.
-const maxNote = 1000
-
 // firstRepair and lastRepair bound for how long another's condition stands before it is
 // overwritten; it doubles each time. It is what keeps processes that disagree over who is
 // to write from a race.
@@ -201,6 +198,6 @@ func (a *Announced) tell(s *corev1.Service, before *metav1.Condition, now metav1
 		kind = corev1.EventTypeWarning
 	}
 	if before == nil || before.Status != now.Status || before.Reason != now.Reason {
-		a.recorder.Eventf(s, nil, kind, now.Reason, "Announce", "%s", now.Message[:min(len(now.Message), maxNote)])
+		Event(a.recorder, s, kind, v1alpha1.Reason(now.Reason), "Announce", now.Message)
 	}
 }

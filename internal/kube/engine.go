@@ -2,10 +2,9 @@ package kube
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"time"
 
+	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	"github.com/ballast-lb/ballast/internal/announce"
@@ -26,6 +25,7 @@ type Engine struct {
 	Apply func(*announce.State, []announce.Change)
 	// First are facts to begin with, beside those that Gatherer gathers.
 	First []announce.Fact
+	Log   logr.Logger
 
 	facts chan []announce.Fact
 }
@@ -48,9 +48,13 @@ func (e *Engine) Start(ctx context.Context) error {
 	if !e.Cache.WaitForCacheSync(ctx) {
 		return nil // ctx ended
 	}
-	initial, err := e.initial(ctx)
-	if err != nil {
+	var initial []announce.Fact
+	err := Until(ctx, e.Log, func() (err error) {
+		initial, err = e.Gatherer.Initial(ctx)
 		return err
+	})
+	if err != nil {
+		return nil // ctx ended
 	}
 	state := announce.NewState(e.Self)
 	e.Apply(state, state.Step(append(initial, e.First...)...))
@@ -63,22 +67,6 @@ func (e *Engine) Start(ctx context.Context) error {
 			if changes := state.Step(facts...); len(changes) > 0 || state.Version() != before {
 				e.Apply(state, changes)
 			}
-		}
-	}
-}
-
-// initial reads the caches; that fails only while they are not filled.
-func (e *Engine) initial(ctx context.Context) ([]announce.Fact, error) {
-	b := backoff()
-	for {
-		facts, err := e.Gatherer.Initial(ctx)
-		if err == nil {
-			return facts, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(ctx.Err(), err)
-		case <-time.After(b.Step()):
 		}
 	}
 }

@@ -9,7 +9,9 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ballast-lb/ballast/api/v1alpha1"
@@ -18,17 +20,28 @@ import (
 // WriteTimeout bounds one write. It is shorter than the leader's lease.
 const WriteTimeout = 3 * time.Second
 
-// maxMessage is how long a condition's message may be, in bytes.
-const maxMessage = 1024
+// maxText is how long a condition's message and an event's note may be, in bytes; the
+// API server refuses notes of more than 1024.
+const maxText = 1024
+
+// cut shortens a text to what may be written, and never within a character.
+func cut(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return strings.ToValidUTF8(text[:maxText-3], "") + "..."
+}
+
+// Event says on an object what happened to it. The action is what Ballast was doing.
+func Event(recorder events.EventRecorder, o runtime.Object, kind string, reason v1alpha1.Reason, action, note string) {
+	recorder.Eventf(o, nil, kind, string(reason), action, "%s", cut(note))
+}
 
 // NewCondition makes a condition that follows before: the time of transition stays if the status does.
 func NewCondition(before *metav1.Condition, kind string, ok bool, reason v1alpha1.Reason, message string) metav1.Condition {
-	c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: string(reason), Message: message, LastTransitionTime: metav1.Now()}
+	c := metav1.Condition{Type: kind, Status: metav1.ConditionFalse, Reason: string(reason), Message: cut(message), LastTransitionTime: metav1.Now()}
 	if ok {
 		c.Status = metav1.ConditionTrue
-	}
-	if len(c.Message) > maxMessage {
-		c.Message = strings.ToValidUTF8(c.Message[:maxMessage-3], "") + "..."
 	}
 	if before != nil && before.Status == c.Status {
 		c.LastTransitionTime = before.LastTransitionTime
