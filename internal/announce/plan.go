@@ -256,9 +256,6 @@ func (v *View) verdict(s *Service, l2 layer2, no2 refusal, bgp bgpPlan, noB refu
 		return Verdict{Announced: true, Reason: v1alpha1.ReasonAnnounced, Message: strings.Join(said, " ")}
 	}
 	no := worst(no2, noB, l2.owner != "")
-	if l2.owner != "" && noB.reason == v1alpha1.ReasonNoAdvertisement {
-		no.message = "Layer 2 announces IPv4 alone in this version; a BGPAdvertisement can announce the rest."
-	}
 	if len(said) > 0 {
 		no.message = fmt.Sprintf("%s Not announced: %s. %s", strings.Join(said, " "), strings.Join(missing, ", "), no.message)
 	}
@@ -269,9 +266,11 @@ func (v *View) verdict(s *Service, l2 layer2, no2 refusal, bgp bgpPlan, noB refu
 // advertisement matters only if both are absent.
 func worst(no2, noB refusal, owned bool) refusal {
 	switch {
+	case owned && noB.reason == v1alpha1.ReasonNoAdvertisement:
+		return refuse(v1alpha1.ReasonNoAdvertisement, "Layer 2 announces IPv4 alone in this version; a BGPAdvertisement can announce the rest.")
 	case no2.reason == v1alpha1.ReasonNoAdvertisement && noB.reason == v1alpha1.ReasonNoAdvertisement:
 		return refuse(v1alpha1.ReasonNoAdvertisement, "%s %s", no2.message, noB.message)
-	case noB.reason == "" || noB.reason == v1alpha1.ReasonNoAdvertisement && !owned:
+	case noB.reason == "" || noB.reason == v1alpha1.ReasonNoAdvertisement:
 		return no2
 	case no2.reason == "" || no2.reason == v1alpha1.ReasonNoAdvertisement:
 		return noB
