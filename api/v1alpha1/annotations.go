@@ -6,6 +6,14 @@ const (
 	AnnotationAddressPool = "ballast.dev/address-pool"
 	// AnnotationLoadBalancerIPs is a comma list of the addresses wanted, at most one a family.
 	AnnotationLoadBalancerIPs = "ballast.dev/loadBalancerIPs"
+	// AnnotationAllowSharedIP is a sharing key: Services with the same one may have one address.
+	AnnotationAllowSharedIP = "ballast.dev/allow-shared-ip"
+	// AnnotationAllowSharedIPFrom is a comma list of other namespaces with whose Services
+	// this one shares its address; each side must name the other.
+	AnnotationAllowSharedIPFrom = "ballast.dev/allow-shared-ip-from"
+	// AnnotationAddressClaim names the AddressClaim, of the same namespace, whose addresses
+	// the Service wants.
+	AnnotationAddressClaim = "ballast.dev/address-claim"
 	// AnnotationAdopt, set to "true", gives Ballast a Service whose ingress another
 	// implementation wrote.
 	AnnotationAdopt = "ballast.dev/adopt"

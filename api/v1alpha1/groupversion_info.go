@@ -41,6 +41,7 @@ func addKnownTypes(scheme *runtime.Scheme) error {
 		&BFDProfile{}, &BFDProfileList{},
 		&Community{}, &CommunityList{},
 		&Settings{}, &SettingsList{},
+		&AddressClaim{}, &AddressClaimList{},
 		&Speaker{}, &SpeakerList{},
 	)
 	metav1.AddToGroupVersion(scheme, GroupVersion)

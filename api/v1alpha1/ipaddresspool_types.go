@@ -60,9 +60,10 @@ type IPAddressPoolSpec struct {
 	// +optional
 	Drain bool `json:"drain,omitempty"`
 
-	// ReclaimPolicy says what becomes of an address that a Service holds when this pool no
-	// longer contains it. Retain: the Service keeps it until the Service goes or asks for
-	// another. Reassign: the Service gets another address.
+	// ReclaimPolicy says what becomes of an address that a Service or AddressClaim holds when
+	// this pool no longer hands it out, or is being deleted. Retain: the holder keeps it until
+	// it goes or asks for another. Reassign: the holder gets another address from what is
+	// left, or waits with a reason.
 	// +optional
 	// +kubebuilder:default=Retain
 	ReclaimPolicy ReclaimPolicy `json:"reclaimPolicy,omitempty"`
@@ -111,9 +112,10 @@ type ServiceAllocation struct {
 	// +kubebuilder:validation:MaxItems=64
 	ServiceSelectors []metav1.LabelSelector `json:"serviceSelectors,omitempty"`
 
-	// MaxPerNamespace is how many addresses of this pool the Services of one namespace may
-	// hold together. A shared address counts once in each namespace. Lowering it takes no
-	// address away. Absent: no limit.
+	// MaxPerNamespace is how many addresses of this pool the Services and AddressClaims of
+	// one namespace may hold together. A shared address counts once in each namespace, and
+	// so does that of a claim and the Service bound to it. Lowering it takes no address
+	// away. Absent: no limit.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
 	MaxPerNamespace *int32 `json:"maxPerNamespace,omitempty"`
@@ -149,6 +151,13 @@ type IPAddressPoolStatus struct {
 	// +optional
 	// +listType=atomic
 	Retained []string `json:"retained,omitempty"`
+
+	// ObservedAddresses are the entries of spec.addresses that the controller last took into
+	// account. What Services hold of them belongs to this pool even after an edit.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=256
+	ObservedAddresses []string `json:"observedAddresses,omitempty"`
 
 	// Conditions: Ready says whether the pool is in use as written; its reason is Ready,
 	// Overlap, InvalidAddress, ReservedOverlap, Draining or Retained.

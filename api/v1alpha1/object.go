@@ -25,3 +25,6 @@ func (o *Settings) Conditions() *[]metav1.Condition { return &o.Status.Condition
 
 // Conditions returns where the conditions of the object's status stand.
 func (o *Speaker) Conditions() *[]metav1.Condition { return &o.Status.Conditions }
+
+// Conditions returns where the conditions of the object's status stand.
+func (o *AddressClaim) Conditions() *[]metav1.Condition { return &o.Status.Conditions }

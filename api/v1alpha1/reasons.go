@@ -65,6 +65,8 @@ const (
 	ReasonDraining Reason = "Draining"
 	// ReasonDuplicate: another Service held the same address first.
 	ReasonDuplicate Reason = "Duplicate"
+	// ReasonClaimMissing: the AddressClaim that the Service names does not exist, or has no address yet.
+	ReasonClaimMissing Reason = "ClaimMissing"
 	// ReasonStatusConflict: something else keeps changing the Service's ingress.
 	ReasonStatusConflict Reason = "StatusConflict"
 )
