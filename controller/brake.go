@@ -7,11 +7,12 @@ import (
 	"github.com/ballast-lb/ballast/internal/name"
 )
 
-// The first repair of an ingress that somebody overwrote is at once; then each waits
-// twice as long as the one before, until nobody has interfered for a while.
+// The first repair of an ingress that somebody overwrote is at once; each further one
+// waits, the next always twice as long. After the last the fight is lost, until nobody has
+// interfered for a while.
 const (
-	firstBrake = time.Second
-	lastBrake  = 5 * time.Minute
+	firstPause = time.Second
+	repairs    = 5
 	calm       = 10 * time.Minute
 )
 
@@ -26,28 +27,33 @@ type brake struct {
 
 // fight is a Service whose ingress somebody else keeps overwriting.
 type fight struct {
-	last  time.Time     // when it was repaired last
-	pause time.Duration // until it may be repaired again
+	last    time.Time // when it was repaired last
+	repairs int
 }
 
 func newBrake(now func() time.Time) *brake {
 	return &brake{now: now, fights: map[name.ServiceKey]fight{}}
 }
 
-// wait returns how long to wait before an ingress is repaired; 0 means now, and counts as a repair.
-func (b *brake) wait(key name.ServiceKey) time.Duration {
+// wait returns how long to wait before an ingress is repaired; 0 means now, and counts as
+// a repair. Lost says that it is to be left to the other until then.
+func (b *brake) wait(key name.ServiceKey) (pause time.Duration, lost bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := b.now()
-	f, known := b.fights[key]
-	if known && now.Sub(f.last) > calm {
+	f := b.fights[key]
+	since := b.now().Sub(f.last)
+	switch {
+	case f.repairs == 0 || since > calm:
 		f = fight{}
+	case f.repairs == repairs:
+		return calm - since, true
+	default:
+		if left := firstPause<<(f.repairs-1) - since; left > 0 {
+			return left, false
+		}
 	}
-	if left := f.pause - now.Sub(f.last); known && left > 0 {
-		return left
-	}
-	b.fights[key] = fight{last: now, pause: min(max(2*f.pause, firstBrake), lastBrake)}
-	return 0
+	b.fights[key] = fight{last: b.now(), repairs: f.repairs + 1}
+	return 0, false
 }
 
 // forget ends what is known of a Service that is gone.

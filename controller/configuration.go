@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -14,6 +16,7 @@ import (
 	"github.com/ballast-lb/ballast/api/v1alpha1"
 	"github.com/ballast-lb/ballast/internal/config"
 	"github.com/ballast-lb/ballast/internal/kube"
+	"github.com/ballast-lb/ballast/internal/name"
 )
 
 // configuration puts compiled configuration into effect and writes the Ready condition of
@@ -24,6 +27,9 @@ type configuration struct {
 	events events
 	// pools is told that pools may count anew; it must not block.
 	pools func()
+
+	mu       sync.Mutex // guards problems
+	problems map[identity][]config.Problem
 }
 
 // object is any of Ballast's kinds.
@@ -40,7 +46,11 @@ type identity struct {
 
 // apply takes what was compiled; it is Gatherer.Compiled.
 func (c *configuration) apply(ctx context.Context, o config.Objects, compiled config.Compiled) error {
-	if err := c.ledger.setPools(ctx, compiled.Pools); err != nil {
+	set := poolSet{compiled.Pools, map[name.PoolName][]string{}}
+	for _, p := range o.Pools {
+		set.observed[name.PoolName(p.Name)] = p.Spec.Addresses
+	}
+	if err := c.ledger.setPools(ctx, set); err != nil {
 		return err
 	}
 	c.pools()
@@ -49,9 +59,15 @@ func (c *configuration) apply(ctx context.Context, o config.Objects, compiled co
 		id := identity{p.Kind, p.Name}
 		problems[id] = append(problems[id], p)
 	}
+	c.mu.Lock()
+	c.problems = problems
+	c.mu.Unlock()
 	var errs []error
 	for kind, objects := range all(o) {
 		for _, one := range objects {
+			if p, isPool := one.(*v1alpha1.IPAddressPool); isPool && !p.DeletionTimestamp.IsZero() {
+				continue // written with its holders, when pools count
+			}
 			errs = append(errs, c.ready(ctx, one, problems[identity{kind, one.GetName()}]))
 		}
 	}
@@ -110,10 +126,44 @@ func (c *configuration) ready(ctx context.Context, o object, problems []config.P
 		}
 		return fmt.Errorf("write Ready of %T %s: %w", o, o.GetName(), err)
 	}
-	if len(problems) > 0 && !kube.Same(before, want) {
+	if len(problems) > 0 && (before == nil || before.Status != want.Status || before.Reason != want.Reason) {
 		c.events.problem(o, want)
 	}
 	return nil
+}
+
+// poolReady writes the Ready condition of a pool that is being deleted: it says who still
+// holds its addresses.
+func (c *configuration) poolReady(ctx context.Context, p *v1alpha1.IPAddressPool) error {
+	holders, err := c.heldBy(ctx, name.PoolName(p.Name))
+	if err != nil {
+		return err
+	}
+	c.mu.Lock()
+	problems := slices.Clone(c.problems[identity{config.KindPool, p.Name}])
+	c.mu.Unlock()
+	if len(problems) == 0 || holders == "" {
+		return nil // not compiled yet, or about to go
+	}
+	problems = append(problems, config.Problem{Message: holders})
+	return c.ready(ctx, p, problems)
+}
+
+// heldBy names who holds addresses of a pool; "" if nobody does.
+func (c *configuration) heldBy(ctx context.Context, pool name.PoolName) (string, error) {
+	const named = 5
+	oldest, all, err := c.ledger.holders(ctx, pool, named)
+	if err != nil || all == 0 {
+		return "", err
+	}
+	var list []string
+	for _, key := range oldest {
+		list = append(list, key.String())
+	}
+	if more := all - len(list); more > 0 {
+		list = append(list, fmt.Sprintf("%d more", more))
+	}
+	return "It is held by " + strings.Join(list, ", ") + ".", nil
 }
 
 func sentences(problems []config.Problem) string {

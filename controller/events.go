@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -9,6 +10,7 @@ import (
 	clientevents "k8s.io/client-go/tools/events"
 
 	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/config"
 	"github.com/ballast-lb/ballast/internal/ipam"
 	"github.com/ballast-lb/ballast/internal/kube"
 )
@@ -21,11 +23,25 @@ type events struct {
 // allocated tells of a decision that was written, if it changes anything for the Service.
 func (e events) allocated(s *corev1.Service, before *metav1.Condition, d ipam.Decision) {
 	switch {
-	case d.Reason != "" && (before == nil || before.Reason != string(d.Reason) || before.Message != d.Message):
+	case d.Reason != "" && (before == nil || before.Reason != string(d.Reason)):
 		kube.Event(e.recorder, s, corev1.EventTypeWarning, d.Reason, "Allocate", d.Message)
 	case d.Reason == "" && !sameAddresses(s, d):
-		kube.Event(e.recorder, s, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Allocate", fmt.Sprintf("Assigned %v from IPAddressPool %s.", d.Addresses, d.Pool))
+		kube.Event(e.recorder, s, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Allocate", assigned(d))
 	}
+}
+
+// claimed tells of a decision on an AddressClaim that was written, if it changes anything.
+func (e events) claimed(c *v1alpha1.AddressClaim, before *metav1.Condition, d ipam.Decision) {
+	switch {
+	case d.Reason != "" && (before == nil || before.Reason != string(d.Reason)):
+		kube.Event(e.recorder, c, corev1.EventTypeWarning, d.Reason, "Allocate", d.Message)
+	case d.Reason == "" && !slices.Equal(config.Claimed(c), d.Addresses):
+		kube.Event(e.recorder, c, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Allocate", assigned(d))
+	}
+}
+
+func assigned(d ipam.Decision) string {
+	return fmt.Sprintf("Assigned %v from IPAddressPool %s.", d.Addresses, d.Pool)
 }
 
 func sameAddresses(s *corev1.Service, d ipam.Decision) bool {
@@ -44,6 +60,11 @@ func sameAddresses(s *corev1.Service, d ipam.Decision) bool {
 // foreign tells of a Service that another implementation serves.
 func (e events) foreign(s *corev1.Service) {
 	kube.Event(e.recorder, s, corev1.EventTypeNormal, "ServedByAnother", "Allocate", "Another implementation wrote the ingress of this Service, so Ballast leaves it alone. Annotate it with ballast.dev/adopt=true to hand it over.")
+}
+
+// contested tells of a Service whose ingress another writer has won.
+func (e events) contested(s *corev1.Service, message string) {
+	kube.Event(e.recorder, s, corev1.EventTypeWarning, v1alpha1.ReasonStatusConflict, "Allocate", message)
 }
 
 // problem tells of a configuration object that is not ready.

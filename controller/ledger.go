@@ -1,10 +1,8 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"fmt"
-	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -12,6 +10,7 @@ import (
 	"github.com/go-logr/logr"
 	"go4.org/netipx"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ballast-lb/ballast/api/v1alpha1"
@@ -21,43 +20,42 @@ import (
 	"github.com/ballast-lb/ballast/internal/name"
 )
 
-// importTimeout bounds the list of all Services that a new leader begins with.
+// importTimeout bounds the lists of all holders that a new leader begins with.
 const importTimeout = 30 * time.Second
 
 // ledger owns the allocator: one goroutine, in Start, runs every decision, one after the
-// other. It decides nothing before it has imported what every Service holds and has
-// heard of the pools.
+// other. It decides nothing before it has imported what every Service and AddressClaim
+// holds and has heard of the pools.
 type ledger struct {
 	reader client.Reader // live, not the cache
+	cache  client.Reader
 	class  string
 	log    logr.Logger
-	// wake takes Services whose decision has changed; it returns at the latest when ctx ends.
-	wake func(context.Context, name.ServiceKey)
+	// wake takes holders for which something has changed; it returns at the latest when ctx ends.
+	wake func(context.Context, ipam.Key)
 	// used is told after every change of what is held; it must not block.
 	used func()
 
-	pools    chan []ipam.Pool
+	pools    chan poolSet
 	requests chan func()
 
 	// Owned by the goroutine of Start.
 	allocator *ipam.Allocator
-	waiting   map[name.ServiceKey]waiter
-	holders   map[name.ServiceKey]ipam.Holder // of what is held, as it was last told
-	ctx       context.Context                 // Start's, for wake
+	observed  map[name.PoolName][]string // the entries of spec.addresses that pools were compiled from
+	ctx       context.Context            // Start's, for wake
 }
 
-// waiter is a Service that has not got all that it could have.
-type waiter struct {
-	request ipam.Request
-	got     ipam.Decision
+// poolSet is all pools, and the entries of spec.addresses that each was compiled from.
+type poolSet struct {
+	pools    []ipam.Pool
+	observed map[name.PoolName][]string
 }
 
-func newLedger(reader client.Reader, class string, log logr.Logger) *ledger {
+func newLedger(reader, cache client.Reader, class string, log logr.Logger) *ledger {
 	return &ledger{
-		reader: reader, class: class, log: log,
-		wake: func(context.Context, name.ServiceKey) {}, used: func() {},
-		pools: make(chan []ipam.Pool), requests: make(chan func()),
-		allocator: ipam.New(), waiting: map[name.ServiceKey]waiter{}, holders: map[name.ServiceKey]ipam.Holder{},
+		reader: reader, cache: cache, class: class, log: log,
+		wake: func(context.Context, ipam.Key) {}, used: func() {},
+		pools: make(chan poolSet), requests: make(chan func()), allocator: ipam.New(),
 	}
 }
 
@@ -70,58 +68,58 @@ func (l *ledger) Start(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return nil
-	case pools := <-l.pools:
-		l.allocator.SetPools(pools)
+	case set := <-l.pools:
+		l.replace(set)
+		l.allocator.Retry(time.Now()) // all are looked at once anyway, but the oldest choose first
 	}
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case pools := <-l.pools:
-			l.allocator.SetPools(pools)
-			l.retry()
+		case set := <-l.pools:
+			l.replace(set)
 		case request := <-l.requests:
 			request()
 		}
+		l.retry()
 	}
 }
 
-// load imports what every Service holds, whoever it belongs to, the oldest first.
+func (l *ledger) replace(set poolSet) {
+	l.allocator.SetPools(set.pools)
+	l.observed = set.observed
+}
+
+// retry wakes those for whom what has happened changed something. What they get is
+// reserved by then.
+func (l *ledger) retry() {
+	changed := l.allocator.Retry(time.Now())
+	for _, key := range changed {
+		l.wake(l.ctx, key)
+	}
+	if len(changed) > 0 {
+		l.used()
+	}
+}
+
+// load imports what every Service and AddressClaim holds, whoever it belongs to, and asks for.
 func (l *ledger) load(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, importTimeout)
 	defer cancel()
-	var list corev1.ServiceList
-	if err := l.reader.List(ctx, &list); err != nil {
-		return fmt.Errorf("the list of Services, to import what they hold: %w", err)
-	}
-	slices.SortFunc(list.Items, func(x, y corev1.Service) int {
-		return cmp.Or(x.CreationTimestamp.Compare(y.CreationTimestamp.Time), cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Name, y.Name))
-	})
-	held, others := 0, 0
-	for i := range list.Items {
-		s := &list.Items[i]
-		addresses := config.Ingress(s)
-		if len(addresses) == 0 {
-			continue
-		}
-		h := config.Holder(s)
-		h.Foreign = !config.Ours(s, l.class) || config.Foreign(s)
-		l.note(h, addresses)
-		if h.Foreign {
-			others++
-		} else {
-			held++
+	var (
+		services   corev1.ServiceList
+		claims     v1alpha1.AddressClaimList
+		namespaces corev1.NamespaceList
+	)
+	for _, list := range []client.ObjectList{&services, &claims, &namespaces} {
+		if err := l.reader.List(ctx, list); err != nil {
+			return fmt.Errorf("a list, to import who holds what: %w", err)
 		}
 	}
-	l.log.Info("imported held addresses", "services", held, "servicesOfOthers", others)
+	holders := config.Holders{Services: services.Items, Claims: claims.Items, Namespaces: namespaces.Items}
+	ours, others := holders.Import(l.allocator, l.class, time.Now())
+	l.log.Info("imported held addresses", "services", ours, "servicesOfOthers", others, "claims", len(claims.Items))
 	return nil
-}
-
-// note records that a Service holds exactly these addresses.
-func (l *ledger) note(h ipam.Holder, addresses []netip.Addr) {
-	l.allocator.Release(h.Service, time.Now())
-	l.allocator.Hold(h, addresses, time.Now())
-	l.holders[h.Service] = h
 }
 
 // do runs f in the ledger's goroutine and waits for it.
@@ -136,46 +134,28 @@ func (l *ledger) do(ctx context.Context, f func()) error {
 	}
 }
 
+// relabel takes the labels of a namespace and retries those of it who wait.
+func (l *ledger) relabel(ctx context.Context, namespace string, now labels.Set) error {
+	return l.do(ctx, func() { l.allocator.Relabel(namespace, now) })
+}
+
 // setPools replaces the pools and retries those who wait.
-func (l *ledger) setPools(ctx context.Context, pools []ipam.Pool) error {
+func (l *ledger) setPools(ctx context.Context, set poolSet) error {
 	select {
-	case l.pools <- pools:
+	case l.pools <- set:
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("tell the ledger the pools: %w", ctx.Err())
 	}
 }
 
-// decide reserves what a Service of ours gets; one whose request is invalid keeps what its
-// status holds. What the Service gives up stays reserved until settle is called: its status
-// still holds it. A Service with an ingress of another implementation is foreign: nothing
-// is decided.
-func (l *ledger) decide(ctx context.Context, s *corev1.Service, r ipam.Request, invalid error) (d ipam.Decision, foreign bool, err error) {
+// decide reserves what a Service of ours gets. What the Service gives up stays reserved
+// until settle is called: its status still holds it. A Service with an ingress of another
+// implementation is foreign: nothing is decided.
+func (l *ledger) decide(ctx context.Context, s *corev1.Service, r ipam.Request) (d ipam.Decision, foreign bool, err error) {
 	err = l.do(ctx, func() {
-		key, status := r.Service, config.Ingress(s)
-		if foreign = l.foreign(s); foreign {
-			return
-		}
-		if before, known := l.holders[key]; known && (before.UID != r.UID || before.Foreign) {
-			l.allocator.Release(key, time.Now()) // an earlier Service's, or another implementation's
-		}
-		if len(l.allocator.Held(key)) == 0 && len(status) > 0 {
-			l.note(r.Holder, status)
-		}
-		l.holders[key] = r.Holder
-		if invalid != nil {
-			delete(l.waiting, key) // nothing but an edit of the Service helps
-			d = ipam.Decision{Addresses: l.allocator.Held(key), Reason: v1alpha1.ReasonInvalidRequest, Message: invalid.Error() + "."}
-			if len(d.Addresses) > 0 {
-				d.Pool = l.allocator.Pool(d.Addresses[0])
-			}
-			return
-		}
-		d = l.allocate(r)
-		if d.Reason != "" || len(d.Addresses) < len(r.Families) {
-			l.waiting[key] = waiter{r, d}
-		} else {
-			delete(l.waiting, key)
+		if foreign = l.foreign(s); !foreign {
+			d = l.allocate(r, config.Ingress(s))
 		}
 	})
 	return d, foreign, err
@@ -187,96 +167,120 @@ func (l *ledger) foreign(s *corev1.Service) bool {
 	if len(s.Status.LoadBalancer.Ingress) == 0 || s.Annotations[v1alpha1.AnnotationAdopt] == "true" {
 		return false
 	}
-	before, known := l.holders[config.Key(s)]
-	return known && before.UID == string(s.UID) && (before.Foreign || len(l.allocator.Held(before.Service)) == 0)
+	key := ipam.ServiceKey(config.Key(s))
+	before, known := l.allocator.Known(key)
+	return known && before.UID == string(s.UID) &&
+		(before.Foreign || len(l.allocator.Held(key)) == 0 && len(l.allocator.Leaving(key)) == 0)
 }
 
-func (l *ledger) allocate(r ipam.Request) ipam.Decision {
-	now := time.Now()
-	before := l.allocator.Held(r.Service)
-	d := l.allocator.Allocate(r, now)
-	leaving := slices.DeleteFunc(slices.Clone(before), func(a netip.Addr) bool { return slices.Contains(d.Addresses, a) })
-	if len(leaving) > 0 {
-		l.allocator.Hold(leaver(r.Holder), append(leaving, l.allocator.Held(leaver(r.Holder).Service)...), now)
-	}
-	if !slices.Equal(before, d.Addresses) {
-		l.used()
-	}
+// decideClaim reserves what an AddressClaim gets, and says which Service is bound to it.
+func (l *ledger) decideClaim(ctx context.Context, c *v1alpha1.AddressClaim, r ipam.Request) (d ipam.Decision, bound name.ServiceKey, err error) {
+	err = l.do(ctx, func() {
+		d = l.allocate(r, config.Claimed(c))
+		bound, _ = l.allocator.Bound(r.Key)
+	})
+	return d, bound, err
+}
+
+// allocate decides. A holder that was not known has what its status holds.
+func (l *ledger) allocate(r ipam.Request, status []netip.Addr) (d ipam.Decision) {
+	l.meet(r.Namespace)
+	l.rebind(r.Holder, func() {
+		if before, known := l.allocator.Known(r.Key); !known || before.UID != r.UID || before.Foreign {
+			l.allocator.Hold(r.Holder, status, time.Now())
+		}
+		held := l.allocator.Held(r.Key)
+		d = l.allocator.Allocate(r, time.Now())
+		if !slices.Equal(held, d.Addresses) {
+			l.used()
+		}
+	})
 	return d
 }
 
-// leaver holds what a Service gives up, until its status no longer holds it. Its name is
-// none that a Service can have.
-func leaver(h ipam.Holder) ipam.Holder {
-	h.Service.Name += " (leaving)"
-	return h
+// meet tells the allocator of a namespace so new that its own event is still to come.
+func (l *ledger) meet(namespace string) {
+	var ns corev1.Namespace
+	if !l.allocator.Labelled(namespace) && l.cache.Get(l.ctx, client.ObjectKey{Name: namespace}, &ns) == nil {
+		l.allocator.Relabel(namespace, ns.Labels)
+	}
 }
 
-// settle says that a Service's status holds what was decided.
-func (l *ledger) settle(ctx context.Context, h ipam.Holder) error {
-	return l.do(ctx, func() { l.free(leaver(h).Service) })
+// rebind makes a change to a holder, and wakes the claims that it names, or named, if
+// they are now bound to another Service.
+func (l *ledger) rebind(h ipam.Holder, change func()) {
+	claims := []string{h.Claim}
+	if before, known := l.allocator.Known(h.Key); known && before.Claim != h.Claim {
+		claims = append(claims, before.Claim)
+	}
+	bound := func() (list []name.ServiceKey) {
+		for _, claim := range claims {
+			s, _ := l.allocator.Bound(ipam.ClaimKey(h.Namespace, claim))
+			list = append(list, s)
+		}
+		return list
+	}
+	before := bound()
+	change()
+	for i, after := range bound() {
+		if after != before[i] {
+			l.wake(l.ctx, ipam.ClaimKey(h.Namespace, claims[i]))
+		}
+	}
+}
+
+// settle says that a holder's status holds what was decided.
+func (l *ledger) settle(ctx context.Context, key ipam.Key) error {
+	return l.do(ctx, func() {
+		if len(l.allocator.Leaving(key)) > 0 {
+			l.allocator.Settle(key, time.Now())
+			l.used()
+		}
+	})
 }
 
 // hold records what a Service holds that Ballast does not serve.
 func (l *ledger) hold(ctx context.Context, s *corev1.Service) error {
-	h, addresses := config.Holder(s), config.Ingress(s)
+	h, addresses := config.Held(s, l.class), config.Ingress(s)
 	h.Foreign = true
 	return l.do(ctx, func() {
-		delete(l.waiting, h.Service)
-		l.free(leaver(h).Service)
-		if l.holders[h.Service] == h && slices.Equal(l.allocator.Held(h.Service), addresses) {
+		before, known := l.allocator.Known(h.Key)
+		if known && before.Foreign && before.UID == h.UID && slices.Equal(l.allocator.Held(h.Key), addresses) {
 			return
 		}
-		l.note(h, addresses)
+		l.rebind(h, func() { l.allocator.Hold(h, addresses, time.Now()) })
 		l.used()
-		l.retry()
 	})
 }
 
-// release frees all that a Service holds.
-func (l *ledger) release(ctx context.Context, key name.ServiceKey) error {
+// release frees all that a holder has.
+func (l *ledger) release(ctx context.Context, key ipam.Key) error {
 	return l.do(ctx, func() {
-		delete(l.waiting, key)
-		delete(l.holders, key)
-		l.free(leaver(ipam.Holder{Service: key}).Service)
-		l.free(key)
-	})
-}
-
-func (l *ledger) free(key name.ServiceKey) {
-	if freed := l.allocator.Release(key, time.Now()); len(freed) > 0 {
-		l.used()
-		l.retry()
-	}
-}
-
-// retry decides anew for those who wait, the oldest first, and wakes those for whom
-// something changed. What they get is reserved by then.
-func (l *ledger) retry() {
-	keys := slices.SortedFunc(maps.Keys(l.waiting), func(x, y name.ServiceKey) int {
-		return cmp.Or(l.waiting[x].request.Created.Compare(l.waiting[y].request.Created), cmp.Compare(x.String(), y.String()))
-	})
-	for _, key := range keys {
-		w := l.waiting[key]
-		d := l.allocate(w.request)
-		if slices.Equal(d.Addresses, w.got.Addresses) && d.Reason == w.got.Reason && d.Message == w.got.Message {
-			continue
+		if _, known := l.allocator.Known(key); !known {
+			return
 		}
-		l.waiting[key] = waiter{w.request, d}
-		l.wake(l.ctx, key)
-	}
+		l.rebind(ipam.Holder{Key: key}, func() { l.allocator.Release(key, time.Now()) })
+		l.used()
+	})
 }
 
-// usage counts a pool.
+// usage is what is used of a pool.
 type usage struct {
 	v4, v6   ipam.Usage
 	retained []netipx.IPRange
+	observed []string // the entries of spec.addresses that count
 }
 
 func (l *ledger) usage(ctx context.Context, pool name.PoolName) (usage, error) {
 	var u usage
 	err := l.do(ctx, func() {
-		u = usage{l.allocator.Usage(pool, ipam.IPv4), l.allocator.Usage(pool, ipam.IPv6), l.allocator.Retained(pool)}
+		u = usage{l.allocator.Usage(pool, ipam.IPv4), l.allocator.Usage(pool, ipam.IPv6), l.allocator.Retained(pool), l.observed[pool]}
 	})
 	return u, err
+}
+
+// holders returns the oldest n holders of addresses of a pool, and how many there are.
+func (l *ledger) holders(ctx context.Context, pool name.PoolName, n int) (oldest []ipam.Key, all int, err error) {
+	err = l.do(ctx, func() { oldest, all = l.allocator.Holders(pool, n) })
+	return oldest, all, err
 }

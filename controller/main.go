@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/ipam"
 	"github.com/ballast-lb/ballast/internal/kube"
 	"github.com/ballast-lb/ballast/internal/version"
 )
@@ -88,11 +89,20 @@ func newManager(cfg *rest.Config, o *kube.Options, leaderElect bool) (manager.Ma
 func wire(ctx context.Context, mgr manager.Manager, o *kube.Options, log logr.Logger) (prometheus.Collector, error) {
 	recorder := mgr.GetEventRecorder("ballast-controller")
 	say := events{recorder}
-	ledger := newLedger(mgr.GetAPIReader(), o.Class, log.WithName("ledger"))
+	ledger := newLedger(mgr.GetAPIReader(), mgr.GetClient(), o.Class, log.WithName("ledger"))
 	status := newPools(mgr.GetClient(), ledger)
+	claimed := &claims{client: mgr.GetClient(), ledger: ledger, events: say, log: log.WithName("claims")}
 	conf := &configuration{client: mgr.GetClient(), ledger: ledger, events: say, pools: status.changed}
-	served := &services{client: mgr.GetClient(), class: o.Class, ledger: ledger, events: say, log: log.WithName("services"), brake: newBrake(time.Now)}
-	ledger.used, ledger.wake = status.changed, served.wake
+	served := &services{client: mgr.GetClient(), class: o.Class, ledger: ledger, events: say, log: log.WithName("services"), brake: newBrake(time.Now), reader: mgr.GetAPIReader()}
+	status.ready = conf.poolReady
+	ledger.used = status.changed
+	ledger.wake = func(ctx context.Context, key ipam.Key) {
+		if key.Kind == ipam.KindClaim {
+			claimed.wake(ctx, key)
+			return
+		}
+		served.wake(ctx, key)
+	}
 
 	engine := kube.NewEngine()
 	gatherer := &kube.Gatherer{
@@ -112,5 +122,5 @@ func wire(ctx context.Context, mgr manager.Manager, o *kube.Options, log logr.Lo
 			return nil, fmt.Errorf("add runnable: %w", err)
 		}
 	}
-	return status.addresses, errors.Join(gatherer.SetUp(ctx, mgr), announced.SetUp(mgr), served.setUp(mgr), status.setUp(mgr), newAlive(mgr.GetClient()).setUp(mgr))
+	return status.addresses, errors.Join(gatherer.SetUp(ctx, mgr), announced.SetUp(mgr), served.setUp(mgr), claimed.setUp(mgr), (&namespaces{mgr.GetClient(), ledger}).setUp(mgr), status.setUp(mgr), newAlive(mgr.GetClient()).setUp(mgr))
 }

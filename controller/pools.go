@@ -36,6 +36,8 @@ type pools struct {
 	client client.Client
 	ledger *ledger
 	dirty  chan event.GenericEvent
+	// ready says in the Ready condition of a pool that is being deleted who holds it.
+	ready func(context.Context, *v1alpha1.IPAddressPool) error
 	// addresses is a metric of this instance; main registers it.
 	addresses *prometheus.GaugeVec
 }
@@ -43,6 +45,7 @@ type pools struct {
 func newPools(c client.Client, l *ledger) *pools {
 	return &pools{
 		client: c, ledger: l, dirty: make(chan event.GenericEvent, 1),
+		ready: func(context.Context, *v1alpha1.IPAddressPool) error { return nil },
 		addresses: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "ballast_pool_addresses", Help: "Addresses of an IPAddressPool: total may be handed out, assigned are held.",
 		}, []string{"pool", "family", "state"}),
@@ -99,11 +102,19 @@ func (r *pools) write(ctx context.Context, p *v1alpha1.IPAddressPool) error {
 	if err := r.keep(ctx, p, u); err != nil {
 		return err
 	}
+	if !p.DeletionTimestamp.IsZero() {
+		if err := r.ready(ctx, p); err != nil {
+			return err
+		}
+	}
 	after := p.DeepCopy()
 	after.Status.IPv4, after.Status.IPv6 = counts(u.v4), counts(u.v6)
 	after.Status.Retained = config.FormatRanges(u.retained)
+	if u.observed != nil {
+		after.Status.ObservedAddresses = u.observed
+	}
 	if reflect.DeepEqual(p.Status.IPv4, after.Status.IPv4) && reflect.DeepEqual(p.Status.IPv6, after.Status.IPv6) &&
-		slices.Equal(p.Status.Retained, after.Status.Retained) {
+		slices.Equal(p.Status.Retained, after.Status.Retained) && slices.Equal(p.Status.ObservedAddresses, after.Status.ObservedAddresses) {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, kube.WriteTimeout)

@@ -9,11 +9,11 @@ package main
 // +kubebuilder:rbac:groups="",resources=services;nodes;namespaces,verbs=get;list;watch
 // +kubebuilder:rbac:groups=discovery.k8s.io,resources=endpointslices,verbs=get;list;watch
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=servicecidrs,verbs=get;list;watch
-// +kubebuilder:rbac:groups=ballast.dev,resources=ipaddresspools;l2advertisements;bgpadvertisements;bgppeers;bfdprofiles;communities;settings;speakers,verbs=get;list;watch
+// +kubebuilder:rbac:groups=ballast.dev,resources=ipaddresspools;l2advertisements;bgpadvertisements;bgppeers;bfdprofiles;communities;settings;speakers;addressclaims,verbs=get;list;watch
 //
 // It writes status, and nowhere a Service itself:
 // +kubebuilder:rbac:groups="",resources=services/status,verbs=patch
-// +kubebuilder:rbac:groups=ballast.dev,resources=ipaddresspools/status;l2advertisements/status;bgpadvertisements/status;bgppeers/status;bfdprofiles/status;communities/status;settings/status;speakers/status,verbs=update;patch
+// +kubebuilder:rbac:groups=ballast.dev,resources=ipaddresspools/status;l2advertisements/status;bgpadvertisements/status;bgppeers/status;bfdprofiles/status;communities/status;settings/status;speakers/status;addressclaims/status,verbs=update;patch
 //
 // A finalizer holds a pool while Services hold its addresses:
 // +kubebuilder:rbac:groups=ballast.dev,resources=ipaddresspools;ipaddresspools/finalizers,verbs=update;patch

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -33,6 +35,9 @@ import (
 // parallelWrites is how many Services are written at once.
 const parallelWrites = 16
 
+// wakeBuffer is how many holders the ledger can wake before somebody looks.
+const wakeBuffer = 1024
+
 // services gives each Service its addresses.
 type services struct {
 	client client.Client
@@ -42,15 +47,25 @@ type services struct {
 	log    logr.Logger
 	woken  chan event.GenericEvent
 	brake  *brake
+	// reader reads live, not from the cache.
+	reader client.Reader
+	// written is what the status of each Service of ours was made to hold.
+	written sync.Map // name.ServiceKey to written
 	// foreign are the Services of which an event has said that another implementation serves them.
 	foreign sync.Map // of name.ServiceKey
 }
 
+// written is what a Service's status held after it was looked at or written last.
+type written struct {
+	uid       types.UID
+	version   string
+	addresses []netip.Addr
+}
+
 func (r *services) setUp(mgr manager.Manager) error {
-	r.woken = make(chan event.GenericEvent, 1024)
+	r.woken = make(chan event.GenericEvent, wakeBuffer)
 	return ctrl.NewControllerManagedBy(mgr).Named("services").
 		For(&corev1.Service{}).
-		Watches(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(r.unservedIn)).
 		WatchesRawSource(source.Channel(r.woken, &handler.EnqueueRequestForObject{})).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: parallelWrites,
@@ -60,29 +75,8 @@ func (r *services) setUp(mgr manager.Manager) error {
 }
 
 // wake enqueues a Service, unless ctx ends.
-func (r *services) wake(ctx context.Context, key name.ServiceKey) {
-	e := event.GenericEvent{Object: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}}}
-	select {
-	case r.woken <- e:
-	case <-ctx.Done():
-	}
-}
-
-// unservedIn finds the Services of a namespace whose labels may have changed.
-func (r *services) unservedIn(ctx context.Context, ns client.Object) []reconcile.Request {
-	var list corev1.ServiceList
-	if err := r.client.List(ctx, &list, client.InNamespace(ns.GetName())); err != nil {
-		r.log.Error(err, "cannot list the Services of a namespace", "namespace", ns.GetName())
-		return nil
-	}
-	var requests []reconcile.Request
-	for i := range list.Items {
-		s := &list.Items[i]
-		if c := config.Condition(s, v1alpha1.ConditionAllocated); c != nil && c.Status == metav1.ConditionFalse {
-			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(s)})
-		}
-	}
-	return requests
+func (r *services) wake(ctx context.Context, key ipam.Key) {
+	wake(ctx, r.woken, &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: key.Namespace, Name: key.Name}})
 }
 
 // Reconcile gathers one Service, asks the ledger what it gets and writes that, in one patch.
@@ -91,55 +85,95 @@ func (r *services) Reconcile(ctx context.Context, req reconcile.Request) (reconc
 	err := r.client.Get(ctx, req.NamespacedName, &s)
 	switch {
 	case apierrors.IsNotFound(err):
-		r.foreign.Delete(name.ServiceKey(req.NamespacedName))
-		r.brake.forget(name.ServiceKey(req.NamespacedName))
-		return reconcile.Result{}, r.ledger.release(ctx, name.ServiceKey(req.NamespacedName))
+		key := name.ServiceKey(req.NamespacedName)
+		r.forget(key)
+		r.foreign.Delete(key)
+		return reconcile.Result{}, r.ledger.release(ctx, ipam.ServiceKey(key))
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("get Service: %w", err)
+	case r.stale(&s):
+		return reconcile.Result{}, nil // the event of what was written comes
 	case s.Spec.Type != corev1.ServiceTypeLoadBalancer:
+		r.forget(config.Key(&s))
 		return reconcile.Result{}, r.lose(ctx, &s)
 	case !config.Ours(&s, r.class):
 		return reconcile.Result{}, r.ledger.hold(ctx, &s)
 	case config.Foreign(&s):
+		r.forget(config.Key(&s))
 		return reconcile.Result{}, r.leave(ctx, &s)
 	}
 	return r.serve(ctx, &s)
 }
 
+func (r *services) forget(key name.ServiceKey) {
+	r.written.Delete(key)
+	r.brake.forget(key)
+}
+
+// last is what the status of a Service held when it was looked at or written last.
+func (r *services) last(s *corev1.Service) (written, bool) {
+	v, known := r.written.Load(config.Key(s))
+	if !known {
+		return written{}, false
+	}
+	w, ok := v.(written)
+	return w, ok && w.uid == s.UID
+}
+
+// stale says whether the cache does not know yet what was written to a Service.
+func (r *services) stale(s *corev1.Service) bool {
+	w, known := r.last(s)
+	if !known {
+		return false
+	}
+	order, err := resourceversion.CompareResourceVersion(s.ResourceVersion, w.version)
+	return err == nil && order < 0
+}
+
 // serve decides and writes one Service of ours.
 func (r *services) serve(ctx context.Context, s *corev1.Service) (reconcile.Result, error) {
-	var ns corev1.Namespace
-	if err := r.client.Get(ctx, types.NamespacedName{Name: s.Namespace}, &ns); client.IgnoreNotFound(err) != nil {
-		return reconcile.Result{}, fmt.Errorf("get Namespace: %w", err)
-	}
-	request, invalid := config.Request(s, ns.Labels)
-	d, foreign, err := r.ledger.decide(ctx, s, request, invalid)
+	request := config.Request(s)
+	d, foreign, err := r.ledger.decide(ctx, s, request)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
 	if foreign {
+		r.forget(config.Key(s))
 		return reconcile.Result{}, r.leave(ctx, s)
 	}
-	before := config.Condition(s, v1alpha1.ConditionAllocated)
-	metadata, status := patch(s, before, d)
-	if overwritten(s, before, d) {
-		if wait := r.brake.wait(config.Key(s)); wait > 0 {
+	if r.contested(s, d) {
+		if wait, lost := r.brake.wait(config.Key(s)); lost {
+			return reconcile.Result{RequeueAfter: wait}, r.surrender(ctx, s)
+		} else if wait > 0 {
 			return reconcile.Result{RequeueAfter: wait}, nil
 		}
 		r.log.Info("somebody else overwrote the ingress", "service", client.ObjectKeyFromObject(s), "ingress", s.Status.LoadBalancer.Ingress)
 	}
-	if status != nil {
-		err = kube.PatchServiceStatus(ctx, r.client, s, s.ResourceVersion, metadata, status)
-		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-			return reconcile.Result{}, nil // a newer version exists, and its event comes
-		}
-		if err != nil {
-			return reconcile.Result{}, err
-		}
-		r.log.Info("wrote Service", "service", client.ObjectKeyFromObject(s), "addresses", d.Addresses, "pool", d.Pool, "reason", d.Reason)
-		r.events.allocated(s, before, d)
+	version, err := r.write(ctx, s, d)
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return reconcile.Result{}, nil // a newer version exists, and its event comes
 	}
-	return reconcile.Result{}, r.ledger.settle(ctx, request.Holder)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	r.written.Store(config.Key(s), written{s.UID, version, d.Addresses})
+	return reconcile.Result{}, r.ledger.settle(ctx, request.Key)
+}
+
+// write makes a Service's status say what was decided, and returns the version that does.
+func (r *services) write(ctx context.Context, s *corev1.Service, d ipam.Decision) (version string, err error) {
+	before := config.Condition(s, v1alpha1.ConditionAllocated)
+	metadata, status := patch(s, before, d)
+	if status == nil {
+		return s.ResourceVersion, nil
+	}
+	version, err = kube.PatchServiceStatus(ctx, r.client, s, s.ResourceVersion, metadata, status)
+	if err != nil {
+		return "", err
+	}
+	r.log.Info("wrote Service", "service", client.ObjectKeyFromObject(s), "addresses", d.Addresses, "pool", d.Pool, "reason", d.Reason)
+	r.events.allocated(s, before, d)
+	return version, nil
 }
 
 // leave takes note of what a Service holds that another implementation serves.
@@ -150,17 +184,52 @@ func (r *services) leave(ctx context.Context, s *corev1.Service) error {
 	return r.ledger.hold(ctx, s)
 }
 
-// overwritten says whether somebody else wrote the ingress of a Service for which nothing
+// contested says whether somebody else changed the ingress of a Service for which nothing
 // else has changed.
-func overwritten(s *corev1.Service, before *metav1.Condition, d ipam.Decision) bool {
-	return before != nil && before.Status == metav1.ConditionTrue && d.Reason == "" && before.Message == describe(d) &&
-		len(s.Status.LoadBalancer.Ingress) > 0 && !sameAddresses(s, d)
+func (r *services) contested(s *corev1.Service, d ipam.Decision) bool {
+	w, known := r.last(s)
+	return known && d.Reason == "" && slices.Equal(w.addresses, d.Addresses) && !sameAddresses(s, d)
+}
+
+// surrender says that somebody else keeps changing the ingress of a Service, and leaves it
+// to them.
+func (r *services) surrender(ctx context.Context, s *corev1.Service) error {
+	before := config.Condition(s, v1alpha1.ConditionAllocated)
+	if before != nil && before.Reason == string(v1alpha1.ReasonStatusConflict) {
+		return nil
+	}
+	message := fmt.Sprintf("%s keeps changing status.loadBalancer.ingress, so Ballast has stopped. End that, then annotate the Service with %s=true.", r.rival(ctx, s), v1alpha1.AnnotationAdopt)
+	want := kube.NewCondition(before, v1alpha1.ConditionAllocated, false, v1alpha1.ReasonStatusConflict, message)
+	_, err := kube.PatchServiceStatus(ctx, r.client, s, s.ResourceVersion, nil, map[string]any{"conditions": []metav1.Condition{want}})
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return nil // a newer version exists, and its event comes
+	}
+	if err == nil {
+		r.events.contested(s, message)
+	}
+	return err
+}
+
+// rival names who changed the ingress of a Service last, as far as the API server knows.
+func (r *services) rival(ctx context.Context, s *corev1.Service) string {
+	ctx, cancel := context.WithTimeout(ctx, kube.WriteTimeout)
+	defer cancel()
+	live := &corev1.Service{}
+	if err := r.reader.Get(ctx, client.ObjectKeyFromObject(s), live); err != nil {
+		return "Another writer"
+	}
+	for _, f := range live.ManagedFields {
+		if f.Subresource == "status" && f.FieldsV1 != nil && strings.Contains(string(f.FieldsV1.Raw), `"f:ingress"`) {
+			return fmt.Sprintf("Another writer (field manager %s)", f.Manager)
+		}
+	}
+	return "Another writer"
 }
 
 // lose tidies up after a Service whose type is no longer LoadBalancer: the API server has
 // wiped its ingress already.
 func (r *services) lose(ctx context.Context, s *corev1.Service) error {
-	if err := r.ledger.release(ctx, config.Key(s)); err != nil {
+	if err := r.ledger.release(ctx, ipam.ServiceKey(config.Key(s))); err != nil {
 		return err
 	}
 	_, annotated := s.Annotations[v1alpha1.AnnotationPool]
@@ -172,7 +241,7 @@ func (r *services) lose(ctx context.Context, s *corev1.Service) error {
 		{"type": v1alpha1.ConditionAnnounced, "$patch": "delete"},
 	}
 	metadata := map[string]any{"annotations": map[string]any{v1alpha1.AnnotationPool: nil}}
-	err := kube.PatchServiceStatus(ctx, r.client, s, s.ResourceVersion, metadata, map[string]any{"conditions": conditions})
+	_, err := kube.PatchServiceStatus(ctx, r.client, s, s.ResourceVersion, metadata, map[string]any{"conditions": conditions})
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil // the cache is about to tell
 	}

@@ -57,7 +57,7 @@ func world() announce.View {
 		Config: announce.Config{
 			Pools: []announce.Pool{
 				{Name: "lan", Addresses: set("10.0.0.128/25")},
-				{Name: "wan", Labels: labels.Set{"kind": "wan"}, Addresses: set("192.0.2.0/24", "2001:db8::/64"), Retained: set("203.0.113.0/24")},
+				{Name: "wan", Labels: labels.Set{"kind": "wan"}, Addresses: set("192.0.2.0/24", "2001:db8::/64"), Origin: set("203.0.113.0/24")},
 			},
 			Peers: []announce.NodePeer{
 				{Peer: announce.Peer{Name: "r4", IPv4: true}},
@@ -274,7 +274,7 @@ func TestStep(t *testing.T) {
 		t.Errorf("the same facts again: got changes %+v, want none", again)
 	}
 	smaller := w.Config
-	smaller.Pools = []announce.Pool{{Name: "lan", Addresses: set("10.0.0.128/28")}}
+	smaller.Pools = []announce.Pool{{Name: "lan", Addresses: set("10.0.0.128/28"), Origin: w.Config.Pools[0].Addresses}}
 	if got := s.Step(announce.Configured{Config: smaller}); len(got) != 0 {
 		t.Errorf("the pool was edited and no longer contains the address: got %+v, want that nothing changes", got)
 	}

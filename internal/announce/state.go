@@ -2,7 +2,6 @@ package announce
 
 import (
 	"maps"
-	"net/netip"
 	"reflect"
 	"slices"
 
@@ -58,42 +57,11 @@ func (f Gone) tell(s *State) scope {
 }
 
 func (f Configured) tell(s *State) scope {
-	configured := f.Config
-	if reflect.DeepEqual(configured, s.configured) {
+	if reflect.DeepEqual(f.Config, s.view.Config) {
 		return scope{}
 	}
-	f.Config.Pools = remember(f.Config.Pools, s.configured.Pools, s.view.Config.Pools)
-	s.configured, s.view.Config = configured, f.Config
+	s.view.Config = f.Config
 	return scope{all: true}
-}
-
-// remember adds to what each pool retains all that it contained before: an edit takes
-// effect here before the controller has written what the pool retains, and no held
-// address may go unannounced in between.
-func remember(pools, configured, remembered []Pool) []Pool {
-	pools = slices.Clone(pools)
-	for i := range pools {
-		p := &pools[i]
-		j := slices.IndexFunc(remembered, func(o Pool) bool { return o.Name == p.Name })
-		if j < 0 {
-			continue
-		}
-		before := remembered[j]
-		if reflect.DeepEqual(p.Addresses, before.Addresses) && reflect.DeepEqual(p.Retained, configured[j].Retained) {
-			p.Retained = before.Retained
-		} else {
-			p.Retained = union{p.Retained, union{before.Addresses, before.Retained}}
-		}
-	}
-	return pools
-}
-
-// union contains what one of two sets contains; a nil set is empty.
-type union [2]interface{ Contains(netip.Addr) bool }
-
-// Contains implements Addresses.
-func (u union) Contains(a netip.Addr) bool {
-	return u[0] != nil && u[0].Contains(a) || u[1] != nil && u[1].Contains(a)
 }
 
 func (f NodesKnown) tell(s *State) scope {
@@ -149,14 +117,13 @@ type Change struct {
 // State knows the Services and the view and what was decided of each. It is not safe for
 // concurrent use: one goroutine owns it.
 type State struct {
-	view       View
-	configured Config // as last told; the view's remembers more
-	nodes      []Node // as the API tells them
-	members    *MembersKnown
-	self       *SelfKnown
-	version    int // counts changes of the view
-	services   map[name.ServiceKey]Service
-	decided    map[name.ServiceKey]Decision
+	view     View
+	nodes    []Node // as the API tells them
+	members  *MembersKnown
+	self     *SelfKnown
+	version  int // counts changes of the view
+	services map[name.ServiceKey]Service
+	decided  map[name.ServiceKey]Decision
 }
 
 // NewState returns a State that knows nothing; self is the node to plan for, or "".

@@ -43,8 +43,9 @@ type Pool struct {
 	Labels labels.Set
 	// Addresses are what the pool spans, but for what it excludes: an aggregate lies within.
 	Addresses Addresses
-	// Retained are held of the pool though its spec no longer covers them; nil: none.
-	Retained interface{ Contains(netip.Addr) bool }
+	// Origin are the pool's when a Service holds them though no pool hands them out, because
+	// they lay in its spec before; nil: none.
+	Origin interface{ Contains(netip.Addr) bool }
 }
 
 // Selection is what both kinds of advertisement have in common: which Services, and from which nodes.
@@ -124,7 +125,7 @@ type View struct {
 	Namespaces map[string]labels.Set
 }
 
-// pool returns the pool of an address, one that hands it out before one that retains it.
+// pool returns the pool of an address, one that hands it out before one that did.
 func (v *View) pool(a netip.Addr) *Pool {
 	for i, p := range v.Config.Pools {
 		if p.Addresses.Contains(a) {
@@ -132,7 +133,7 @@ func (v *View) pool(a netip.Addr) *Pool {
 		}
 	}
 	for i, p := range v.Config.Pools {
-		if p.Retained != nil && p.Retained.Contains(a) {
+		if p.Origin != nil && p.Origin.Contains(a) {
 			return &v.Config.Pools[i]
 		}
 	}

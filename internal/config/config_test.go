@@ -104,6 +104,22 @@ func TestAggregatesMaySpanAllButWhatIsExcluded(t *testing.T) {
 	}
 }
 
+func TestWhatAPoolSpannedBeforeAnEditIsStillItsOwn(t *testing.T) {
+	t.Parallel()
+	p := pool("a", 1, "192.0.2.0/25")
+	p.Spec.Exclude = []string{"192.0.2.7"}
+	p.Status.ObservedAddresses = []string{"192.0.2.0/24"}
+	p.Status.Retained = []string{"198.51.100.9"}
+	c := config.Compile(config.Objects{Pools: []v1alpha1.IPAddressPool{p}})
+	for address, want := range map[string]bool{"192.0.2.7": true, "192.0.2.200": true, "198.51.100.9": true, "198.51.100.8": false} {
+		a := netip.MustParseAddr(address)
+		allocating := slices.ContainsFunc(c.Pools[0].Origin, func(r netipx.IPRange) bool { return r.Contains(a) })
+		if announcing := c.Announce.Pools[0].Origin.Contains(a); announcing != want || allocating != want {
+			t.Errorf("%s belongs to the pool when it is held: got %t for announcing and %t for allocating, want %t", address, announcing, allocating, want)
+		}
+	}
+}
+
 // expect checks that there is exactly one problem, or none for "".
 func expect(t *testing.T, problems []config.Problem, reason v1alpha1.Reason, says string) {
 	t.Helper()
@@ -208,20 +224,48 @@ func FuzzParseRange(f *testing.F) {
 }
 
 func FuzzRequest(f *testing.F) {
-	f.Add("192.0.2.1, 2001:db8::1", "")
-	f.Add("", "192.0.2.1")
-	f.Add(",", "::1%lo")
-	f.Fuzz(func(t *testing.T, annotation, field string) {
-		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{v1alpha1.AnnotationLoadBalancerIPs: annotation}}}
+	f.Add("192.0.2.1, 2001:db8::1", "", "key", "a,b", "claim")
+	f.Add("", "192.0.2.1", " ", ",", "other/claim")
+	f.Add(",", "::1%lo", "key", "A b", "..")
+	f.Fuzz(func(t *testing.T, ips, field, key, from, claim string) {
+		s := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "web", Annotations: map[string]string{
+			v1alpha1.AnnotationLoadBalancerIPs: ips, v1alpha1.AnnotationAllowSharedIP: key,
+			v1alpha1.AnnotationAllowSharedIPFrom: from, v1alpha1.AnnotationAddressClaim: claim,
+		}}}
 		s.Spec.LoadBalancerIP = field
-		r, err := config.Request(s, nil)
-		if err != nil {
-			return
-		}
+		r := config.Request(s)
 		for _, a := range r.Addresses {
 			if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
-				t.Fatalf("%q and %q gave %v", annotation, field, r.Addresses)
+				t.Fatalf("%q and %q gave %v", ips, field, r.Addresses)
 			}
+		}
+		if strings.TrimSpace(r.Sharing.Key) != r.Sharing.Key || strings.ContainsAny(r.Claim, "/ ") || slices.ContainsFunc(r.Sharing.From, func(n string) bool { return n == "" || strings.ContainsAny(n, ", /") }) {
+			t.Fatalf("sharing %q from %q and claim %q gave %+v", key, from, claim, r.Holder)
+		}
+		if r.Invalid == "" && strings.TrimSpace(claim) != r.Claim {
+			t.Fatalf("claim %q was read as %q without a complaint", claim, r.Claim)
+		}
+		if (r.Invalid == "") != !strings.HasSuffix(r.Invalid, ".") {
+			t.Fatalf("%q is no sentence", r.Invalid)
+		}
+	})
+}
+
+func FuzzClaimRequest(f *testing.F) {
+	f.Add("192.0.2.1", "2001:db8::1", "IPv4", "192.0.2.9")
+	f.Add("", "::1%lo", "", "x")
+	f.Fuzz(func(t *testing.T, first, second, family, status string) {
+		c := &v1alpha1.AddressClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "shop", Name: "ip"}}
+		c.Spec.Addresses, c.Spec.IPFamilies = []string{first, second}, []corev1.IPFamily{corev1.IPFamily(family)}
+		c.Status.Addresses = []string{status}
+		r := config.ClaimRequest(c)
+		for _, a := range slices.Concat(r.Addresses, config.Claimed(c)) {
+			if !a.IsValid() || a.Is4In6() || a.Zone() != "" {
+				t.Fatalf("%+v gave %v and %v", c, r.Addresses, config.Claimed(c))
+			}
+		}
+		if len(r.Families) == 0 || r.Required != len(r.Families) {
+			t.Fatalf("%+v gave families %v, of which %d are required", c.Spec, r.Families, r.Required)
 		}
 	})
 }

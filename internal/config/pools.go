@@ -23,6 +23,7 @@ type compiledPool struct {
 	labels   labels.Set
 	priority int32         // lower first
 	spec     *netipx.IPSet // all that spec.addresses span
+	origin   *netipx.IPSet // Pool.Origin
 	announce *netipx.IPSet // what an aggregate may span: spec without what is excluded, or an older pool's
 }
 
@@ -98,7 +99,7 @@ func (c *compiler) pool(obj v1alpha1.IPAddressPool, reserved *netipx.IPSet) comp
 		c.problem(KindPool, obj.Name, v1alpha1.ReasonReservedOverlap, "It contains addresses of nodes, Services or pods, which are never assigned: %s.", listRanges(shared))
 	}
 	if len(obj.Status.Retained) > 0 {
-		c.problem(KindPool, obj.Name, v1alpha1.ReasonRetained, "Services hold addresses that its spec no longer covers, and keep them: %s.", strings.Join(obj.Status.Retained[:min(len(obj.Status.Retained), 5)], ", "))
+		c.problem(KindPool, obj.Name, v1alpha1.ReasonRetained, "Services hold addresses that its spec no longer covers: %s.", strings.Join(obj.Status.Retained[:min(len(obj.Status.Retained), 5)], ", "))
 	}
 	deleting := !obj.DeletionTimestamp.IsZero()
 	if deleting {
@@ -107,11 +108,13 @@ func (c *compiler) pool(obj v1alpha1.IPAddressPool, reserved *netipx.IPSet) comp
 	if obj.Spec.Drain {
 		c.problem(KindPool, obj.Name, v1alpha1.ReasonDraining, "It takes no new assignment (drain); holders keep their addresses.")
 	}
-	p := compiledPool{labels: obj.Labels, priority: math.MaxInt32, spec: spec, announce: difference(spec, excludedSet), Pool: ipam.Pool{
+	from := origin(obj, spec)
+	p := compiledPool{labels: obj.Labels, priority: math.MaxInt32, spec: spec, origin: from, announce: difference(spec, excludedSet), Pool: ipam.Pool{
 		Name: name.PoolName(obj.Name), Ranges: ranges,
-		Excluded: intersection(spec, neverSet), Reserved: intersection(spec, reserved), Retained: (&compiler{}).ranges(obj.Name, obj.Status.Retained),
+		Excluded: intersection(spec, neverSet), Reserved: intersection(spec, reserved), Origin: from.Ranges(),
 		AvoidBuggyIPs: orTrue(obj.Spec.AvoidBuggyIPs), AutoAssign: orTrue(obj.Spec.AutoAssign),
-		Drain: obj.Spec.Drain || invalid || deleting, ReuseDelay: time.Minute,
+		Drain: obj.Spec.Drain || invalid, Deleting: deleting, ReuseDelay: time.Minute,
+		Reassign: obj.Spec.ReclaimPolicy == v1alpha1.ReclaimReassign && !invalid, // a slip of the pen moves nobody
 	}}
 	if obj.Spec.ReuseDelay != nil {
 		p.ReuseDelay = obj.Spec.ReuseDelay.Duration
@@ -120,22 +123,33 @@ func (c *compiler) pool(obj v1alpha1.IPAddressPool, reserved *netipx.IPSet) comp
 	return p
 }
 
+// origin is all that belongs to a pool when it is held: what spec spans, what it spanned
+// when the controller last looked, and what it spanned before that and is still held.
+func origin(obj v1alpha1.IPAddressPool, spec *netipx.IPSet) *netipx.IPSet {
+	var b netipx.IPSetBuilder
+	b.AddSet(spec)
+	for _, r := range (&compiler{}).ranges(obj.Name, slices.Concat(obj.Status.ObservedAddresses, obj.Status.Retained)) {
+		b.AddRange(r)
+	}
+	return build(&b)
+}
+
 // admission compiles who may use a pool, and in which order it is tried.
 func (c *compiler) admission(p *compiledPool, obj v1alpha1.IPAddressPool) {
-	unused := map[string]bool{"reclaimPolicy": obj.Spec.ReclaimPolicy == v1alpha1.ReclaimReassign}
-	if sa := obj.Spec.ServiceAllocation; sa != nil {
-		unused["maxPerNamespace"] = sa.MaxPerNamespace != nil
-		p.Admission = &ipam.Admission{
-			Namespaces:         sa.Namespaces,
-			NamespaceSelectors: c.selectors(KindPool, obj.Name, sa.NamespaceSelectors),
-			ServiceSelectors:   c.selectors(KindPool, obj.Name, sa.ServiceSelectors),
-		}
-		p.priority = math.MaxInt32 - 1 // before the open ones
-		if sa.Priority != nil && *sa.Priority > 0 {
-			p.priority = *sa.Priority
-		}
+	sa := obj.Spec.ServiceAllocation
+	if sa == nil {
+		return
 	}
-	c.notInEffect(KindPool, obj.Name, unused)
+	p.MaxPerNamespace = sa.MaxPerNamespace
+	p.Admission = &ipam.Admission{
+		Namespaces:         sa.Namespaces,
+		NamespaceSelectors: c.selectors(KindPool, obj.Name, sa.NamespaceSelectors),
+		ServiceSelectors:   c.selectors(KindPool, obj.Name, sa.ServiceSelectors),
+	}
+	p.priority = math.MaxInt32 - 1 // before the open ones
+	if sa.Priority != nil && *sa.Priority > 0 {
+		p.priority = *sa.Priority
+	}
 }
 
 // allocationOrder sorts pools as they are tried: those that say who may use them first,
@@ -155,11 +169,7 @@ func allocationOrder(pools []compiledPool) []ipam.Pool {
 func announcePools(pools []compiledPool) []announce.Pool {
 	var list []announce.Pool
 	for _, p := range pools {
-		var retained netipx.IPSetBuilder
-		for _, r := range p.Retained {
-			retained.AddRange(r)
-		}
-		list = append(list, announce.Pool{Name: p.Name, Labels: p.labels, Addresses: p.announce, Retained: build(&retained)})
+		list = append(list, announce.Pool{Name: p.Name, Labels: p.labels, Addresses: p.announce, Origin: p.origin})
 	}
 	return list
 }

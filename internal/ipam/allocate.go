@@ -13,7 +13,7 @@ import (
 	"github.com/ballast-lb/ballast/internal/name"
 )
 
-// Request is what a Service wants.
+// Request is what a Service or an AddressClaim wants.
 type Request struct {
 	Holder
 	// Families are those of the Service, the primary one first; one or two.
@@ -24,12 +24,14 @@ type Request struct {
 	Pool name.PoolName
 	// Addresses are the only ones to take, at most one a family; empty: any.
 	Addresses []netip.Addr
-	// Labels are the Service's, NamespaceLabels its namespace's.
-	Labels, NamespaceLabels labels.Set
+	// Labels are the holder's own; those of its namespace are told by Relabel.
+	Labels labels.Set
+	// Invalid is a sentence that says why the request makes no sense; empty: it does.
+	Invalid string
 }
 
 // wanted returns the address that the request names for a family, if it names one.
-func (r Request) wanted(f Family) (netip.Addr, bool) {
+func (r *Request) wanted(f Family) (netip.Addr, bool) {
 	i := slices.IndexFunc(r.Addresses, func(a netip.Addr) bool { return FamilyOf(a) == f })
 	if i < 0 {
 		return netip.Addr{}, false
@@ -37,10 +39,10 @@ func (r Request) wanted(f Family) (netip.Addr, bool) {
 	return r.Addresses[i], true
 }
 
-// Decision is what a Service gets.
+// Decision is what a holder gets.
 type Decision struct {
-	// Addresses are what the Service holds now, in the order of the request's families.
-	// They may be non-empty though Reason is set: what is held stays until it is released.
+	// Addresses are what it holds now, in the order of the request's families. They may
+	// be non-empty though Reason is set: what is held stays until it is released.
 	Addresses []netip.Addr
 	// Pool is where the addresses come from; empty if no pool that exists knows them.
 	Pool name.PoolName
@@ -50,11 +52,18 @@ type Decision struct {
 	Message string
 }
 
+// Equal says whether two decisions say the same.
+func (d Decision) Equal(o Decision) bool {
+	return slices.Equal(d.Addresses, o.Addresses) && d.Pool == o.Pool && d.Reason == o.Reason && d.Message == o.Message
+}
+
 // refusal is why a rule says no; the zero value says yes.
 type refusal struct {
 	reason  v1alpha1.Reason
 	message string
 }
+
+func (no refusal) says() bool { return no.reason != "" }
 
 func refuse(reason v1alpha1.Reason, format string, args ...any) refusal {
 	return refusal{reason, fmt.Sprintf(format, args...)}
@@ -62,87 +71,175 @@ func refuse(reason v1alpha1.Reason, format string, args ...any) refusal {
 
 // Allocate decides a request and holds what it decides. The rules, in order:
 //
-//  1. A Service that holds an address keeps it, unless its own request now names
-//     another address, another pool or other families.
+//  1. A holder keeps its addresses, unless its own request now disagrees with them: it
+//     names another address, pool, claim or other families, or it shares on terms that
+//     the others at that address do not accept; or unless a pool with Reassign no longer
+//     hands an address out.
 //  2. A request that contradicts itself gets nothing.
-//  3. Requested addresses are given or refused, never replaced by others.
-//  4. A missing family is added from the pool that the Service's address is from.
-//  5. Otherwise pools are tried in order: first those that can give every family, then,
-//     if one family is enough, those that can give the primary one.
+//  3. A Service that names a claim gets the claim's addresses.
+//  4. An address that an older holder has and does not share is not its own.
+//  5. Requested addresses are given or refused, never replaced by others.
+//  6. A missing family is added from the pool that the holder's address is from.
+//  7. Otherwise pools are tried in order: first those where the Service can share an
+//     address, then those that can give every family, then, if one family is enough,
+//     those that can give the primary one.
 //
-// Where a rule refuses, what the Service held stays held.
+// Where a rule refuses, what rule 1 leaves to the holder stays with it. What it gives up
+// stays reserved until Settle says that its status no longer holds it. Who did not get
+// all that it could want waits: see Retry.
 func (a *Allocator) Allocate(r Request, now time.Time) Decision {
-	before := a.Held(r.Service)
-	if no := a.duplicate(r.Service, before); no.reason != "" {
-		return a.decision(before, no)
-	}
-	kept := a.keep(r, before)
-	a.asked[r.Service] = r.Pool
-	got, no := a.complete(r, kept, now)
-	if no.reason != "" {
-		return a.decision(before, no)
-	}
-	a.Hold(r.Holder, got, now)
-	return a.decision(got, refusal{})
+	m := a.join(&r.Holder, now)
+	old := m.Holder
+	a.ask(m, &r)
+	return a.decide(m, &old, now)
 }
 
-func (a *Allocator) decision(addresses []netip.Addr, no refusal) Decision {
-	d := Decision{Addresses: addresses, Reason: no.reason, Message: no.message}
-	if len(addresses) > 0 {
-		d.Pool = a.Pool(addresses[0])
+// Ask records a request without deciding it: the first Retry after SetPools does, for the
+// oldest first. It is for all that were there before the Allocator was.
+func (a *Allocator) Ask(r Request, now time.Time) {
+	m := a.join(&r.Holder, now)
+	a.ask(m, &r)
+	a.wait(m, true)
+}
+
+func (a *Allocator) ask(m *member, r *Request) {
+	if m.asked && m.Pool != r.Pool {
+		m.moving = r.Pool != ""
 	}
+	a.know(m, r)
+	m.asked = true
+}
+
+// decide applies the rules to a member; old is what it was when it got its addresses.
+func (a *Allocator) decide(m *member, old *Holder, now time.Time) Decision {
+	stays := a.stays(m, old)
+	got, no := a.rules(m, stays, now)
+	if no.says() {
+		got = stays
+	} else {
+		m.moving = false
+	}
+	before := m.addresses
+	a.give(m, got)
+	d := Decision{Addresses: got, Reason: no.reason, Message: no.message}
+	if len(got) > 0 {
+		d.Pool = a.Pool(got[0])
+	}
+	if m.Kind == KindClaim && (!d.Equal(m.decision) || !slices.Equal(before, got)) {
+		a.news.claims = append(a.news.claims, m.Key)
+	}
+	m.decision = d
+	a.wait(m, no.says() || len(got) < len(m.Families))
 	return d
 }
 
-// duplicate refuses a Service whose address an older Service holds too.
-func (a *Allocator) duplicate(service name.ServiceKey, held []netip.Addr) refusal {
-	for _, addr := range held {
-		if owner, _ := a.owner(addr); owner != service {
-			return refuse(v1alpha1.ReasonDuplicate, "Service %s held %s first. Delete one of the two, or request another address for this one.", owner, addr)
+// stays returns what a member holds, less what it may no longer share and what a pool
+// takes back (rule 1).
+func (a *Allocator) stays(m *member, old *Holder) []netip.Addr {
+	lost := func(addr netip.Addr) bool {
+		if a.reclaimed(addr) {
+			return true
 		}
+		return slices.ContainsFunc(a.held[addr].holders, func(o *member) bool {
+			return o != m && !old.conflict(&o.Holder, addr).says() && m.conflict(&o.Holder, addr).says()
+		})
 	}
-	return refusal{}
+	if !slices.ContainsFunc(m.addresses, lost) {
+		return m.addresses
+	}
+	return slices.DeleteFunc(slices.Clone(m.addresses), lost)
 }
 
-// keep returns what of the held addresses the request still agrees with (rule 1).
-func (a *Allocator) keep(r Request, held []netip.Addr) []netip.Addr {
-	var kept []netip.Addr
-	for _, f := range r.Families {
-		i := slices.IndexFunc(held, func(addr netip.Addr) bool { return FamilyOf(addr) == f })
-		if i < 0 {
-			continue
-		}
-		if want, named := r.wanted(f); named && want != held[i] {
-			continue
-		}
-		if last, known := a.asked[r.Service]; known && last != r.Pool && r.Pool != "" && a.Pool(held[i]) != r.Pool {
-			continue // the Service asks for another pool now; where the pool moved away, it stays
-		}
-		kept = append(kept, held[i])
-	}
-	return kept
+// reclaimed says whether the pool of a held address takes it back.
+func (a *Allocator) reclaimed(addr netip.Addr) bool {
+	h := a.held[addr]
+	return h.pool != nil && h.pool.Reassign && (!h.inSpec || h.pool.Deleting)
 }
 
-// complete adds to kept what the request still needs (rules 2 to 5).
-func (a *Allocator) complete(r Request, kept []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
-	if no := contradiction(r); no.reason != "" {
+// rules returns what a member gets (rules 2 to 7).
+func (a *Allocator) rules(m *member, stays []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
+	r, no := a.claimed(&m.Request)
+	if no.reason == v1alpha1.ReasonClaimMissing && len(stays) > 0 {
+		r, no = &m.Request, refusal{} // the claim was deleted, and left the address
+	}
+	if no.says() {
 		return nil, no
+	}
+	if no := contradiction(r); no.says() {
+		return nil, no
+	}
+	kept := a.keep(r, stays, m.moving)
+	for _, addr := range kept {
+		if older := a.olderThan(m, addr); older.says() {
+			return nil, older
+		}
 	}
 	if len(kept) == len(r.Families) {
 		return kept, refusal{}
 	}
 	got, no := a.assign(r, kept, now)
 	enough := len(kept) >= r.Required && !slices.ContainsFunc(r.Addresses, func(want netip.Addr) bool { return !slices.Contains(kept, want) })
-	if no.reason != "" && enough {
+	if no.says() && enough {
 		return kept, refusal{} // no pool edit takes away what is held
 	}
 	return got, no
 }
 
+// contradiction refuses requests that contradict themselves (rule 2).
+func contradiction(r *Request) refusal {
+	if r.Invalid != "" {
+		return refuse(v1alpha1.ReasonInvalidRequest, "%s", r.Invalid)
+	}
+	if len(r.Families) == 0 {
+		return refuse(v1alpha1.ReasonInvalidRequest, "The Service has no IP family.")
+	}
+	for i, addr := range r.Addresses {
+		if !slices.Contains(r.Families, FamilyOf(addr)) {
+			return refuse(v1alpha1.ReasonInvalidRequest, "%s is asked for, but %s is not among ipFamilies.", addr, FamilyOf(addr))
+		}
+		if slices.ContainsFunc(r.Addresses[:i], func(o netip.Addr) bool { return FamilyOf(o) == FamilyOf(addr) }) {
+			return refuse(v1alpha1.ReasonInvalidRequest, "More than one %s address is asked for; there can be one a family.", FamilyOf(addr))
+		}
+	}
+	return refusal{}
+}
+
+// olderThan refuses an address that an older holder has and does not share (rule 4).
+func (a *Allocator) olderThan(m *member, addr netip.Addr) refusal {
+	for _, o := range a.held[addr].holders {
+		if o == m {
+			break
+		}
+		if slices.Contains(o.addresses, addr) && m.conflict(&o.Holder, addr).says() {
+			return refuse(v1alpha1.ReasonDuplicate, "%s held %s first. Delete one of the two, or request another address for this one.", o.Key, addr)
+		}
+	}
+	return refusal{}
+}
+
+// keep returns what of its addresses the request still agrees with (rule 1).
+func (a *Allocator) keep(r *Request, stays []netip.Addr, moving bool) []netip.Addr {
+	var kept []netip.Addr
+	for _, f := range r.Families {
+		i := slices.IndexFunc(stays, func(addr netip.Addr) bool { return FamilyOf(addr) == f })
+		if i < 0 {
+			continue
+		}
+		if want, named := r.wanted(f); named && want != stays[i] {
+			continue
+		}
+		if moving && a.Pool(stays[i]) != r.Pool {
+			continue // where its pool moved away from the address, it stays
+		}
+		kept = append(kept, stays[i])
+	}
+	return kept
+}
+
 // assign gives what kept lacks.
-func (a *Allocator) assign(r Request, kept []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
-	if no := a.usable(r); no.reason != "" {
-		return nil, no
+func (a *Allocator) assign(r *Request, kept []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
+	if r.Pool != "" && a.byName[r.Pool] == nil {
+		return nil, refuse(v1alpha1.ReasonNoPool, "The requested IPAddressPool %s does not exist.", r.Pool)
 	}
 	switch {
 	case len(r.Addresses) > 0:
@@ -150,66 +247,39 @@ func (a *Allocator) assign(r Request, kept []netip.Addr, now time.Time) ([]netip
 	case len(kept) > 0:
 		return a.second(r, kept, now)
 	}
+	if r.Kind == KindClaim {
+		if got, ok := a.adopt(r, now); ok {
+			return got, refusal{}
+		}
+	}
 	return a.choose(r, now)
 }
 
-// contradiction refuses requests that contradict themselves (rule 2).
-func contradiction(r Request) refusal {
-	if len(r.Families) == 0 {
-		return refuse(v1alpha1.ReasonInvalidRequest, "The Service has no IP family.")
-	}
-	for i, addr := range r.Addresses {
-		if !slices.Contains(r.Families, FamilyOf(addr)) {
-			return refuse(v1alpha1.ReasonInvalidRequest, "The Service asks for %s, but has no %s among its ipFamilies.", addr, FamilyOf(addr))
-		}
-		if slices.ContainsFunc(r.Addresses[:i], func(o netip.Addr) bool { return FamilyOf(o) == FamilyOf(addr) }) {
-			return refuse(v1alpha1.ReasonInvalidRequest, "The Service asks for more than one %s address; it can have one a family.", FamilyOf(addr))
-		}
-	}
-	return refusal{}
-}
-
-// usable refuses requests for a pool that is not there or not for the Service.
-func (a *Allocator) usable(r Request) refusal {
-	if r.Pool != "" && a.named(r.Pool) == nil {
-		return refuse(v1alpha1.ReasonNoPool, "The requested IPAddressPool %s does not exist.", r.Pool)
-	}
-	if r.Pool != "" && !a.named(r.Pool).Admission.admits(r) {
-		return refuse(v1alpha1.ReasonPoolNotAllowed, "The requested IPAddressPool %s does not admit the Service (serviceAllocation).", r.Pool)
-	}
-	return refusal{}
-}
-
-func (a *Allocator) named(pool name.PoolName) *Pool {
-	i := slices.IndexFunc(a.pools, func(p Pool) bool { return p.Name == pool })
-	if i < 0 {
-		return nil
-	}
-	return &a.pools[i]
-}
-
-// requested gives the named addresses, and the rest from the same pool (rule 3).
-func (a *Allocator) requested(r Request, kept []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
-	pool := a.Pool(r.Addresses[0])
-	got := slices.DeleteFunc(slices.Clone(kept), func(addr netip.Addr) bool { return a.Pool(addr) != pool }) // both are from one pool
+// requested gives the named addresses, and the rest from the same pool (rule 5).
+func (a *Allocator) requested(r *Request, kept []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
+	origin := a.Pool(r.Addresses[0])
+	got := slices.DeleteFunc(slices.Clone(kept), func(addr netip.Addr) bool { return a.Pool(addr) != origin }) // both are from one pool
 	for _, want := range r.Addresses {
 		if slices.Contains(got, want) {
 			continue
 		}
-		if no := a.grantable(r, want); no.reason != "" {
+		if no := a.grantable(r, want); no.says() {
 			return nil, no
 		}
 		got = append(got, want)
 	}
-	if first, second := a.Pool(got[0]), a.Pool(got[len(got)-1]); first != second {
-		return nil, refuse(v1alpha1.ReasonInvalidRequest, "%s is from IPAddressPool %s and %s from %s; both must be from one pool.", got[0], first, got[len(got)-1], second)
+	if first, last := a.Pool(got[0]), a.Pool(got[len(got)-1]); first != last {
+		return nil, refuse(v1alpha1.ReasonInvalidRequest, "%s is from IPAddressPool %s and %s from %s; both must be from one pool.", got[0], first, got[len(got)-1], last)
+	}
+	if no := a.quota(r, a.byName[origin], got); no.says() {
+		return nil, no
 	}
 	if len(got) < len(r.Families) {
 		both, no := a.second(r, got, now)
-		if no.reason != "" && r.Required > len(got) {
+		if no.says() && r.Required > len(got) {
 			return nil, no
 		}
-		if no.reason == "" {
+		if !no.says() {
 			got = both
 		}
 	}
@@ -217,22 +287,28 @@ func (a *Allocator) requested(r Request, kept []netip.Addr, now time.Time) ([]ne
 }
 
 // grantable says whether a named address can be given.
-func (a *Allocator) grantable(r Request, want netip.Addr) refusal {
-	if owner, used := a.owner(want); used && owner != r.Service {
-		return refuse(v1alpha1.ReasonAddressInUse, "%s belongs to Service %s.", want, owner)
+func (a *Allocator) grantable(r *Request, want netip.Addr) refusal {
+	if no := a.taken(&r.Holder, want); no.says() {
+		return no
 	}
 	p := a.poolOf(want)
-	if p == nil {
+	switch {
+	case p == nil:
 		return a.whyNot(want)
-	}
-	if r.Pool != "" && p.Name != r.Pool {
+	case r.Pool != "" && p.Name != r.Pool:
 		return refuse(v1alpha1.ReasonAddressNotInPool, "%s is in IPAddressPool %s, not in the requested pool %s.", want, p.Name, r.Pool)
 	}
-	if !p.Admission.admits(r) {
-		return refuse(v1alpha1.ReasonPoolNotAllowed, "IPAddressPool %s, which contains %s, does not admit the Service (serviceAllocation).", p.Name, want)
-	}
-	if p.Drain {
-		return refuse(v1alpha1.ReasonDraining, "IPAddressPool %s, which contains %s, is draining and takes no new assignment.", p.Name, want)
+	return a.admits(p, r)
+}
+
+// taken says who stands in the way of a holder at an address.
+func (a *Allocator) taken(who *Holder, addr netip.Addr) refusal {
+	if h := a.held[addr]; h != nil {
+		for _, o := range h.holders {
+			if no := who.conflict(&o.Holder, addr); no.says() {
+				return no
+			}
+		}
 	}
 	return refusal{}
 }
@@ -250,79 +326,150 @@ func (a *Allocator) whyNot(want netip.Addr) refusal {
 	return refuse(v1alpha1.ReasonAddressNotInPool, "%s is in no IPAddressPool.", want)
 }
 
-// second adds the missing family from the pool of the address at hand (rule 4).
-func (a *Allocator) second(r Request, got []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
-	pool := a.Pool(got[0])
-	p := a.named(pool)
+// second adds the missing family from the pool of the address at hand (rule 6).
+func (a *Allocator) second(r *Request, got []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
+	p := a.byName[a.Pool(got[0])]
 	if p == nil {
-		return got, refuse(v1alpha1.ReasonFamilyUnavailable, "%s is from no IPAddressPool that exists, so the other family cannot be added to it.", got[0])
+		return nil, refuse(v1alpha1.ReasonFamilyUnavailable, "%s is from no IPAddressPool that exists, so the other family cannot be added to it.", got[0])
 	}
+	if no := a.admits(p, r); no.says() {
+		return nil, no
+	}
+	var missing []Family
 	for _, f := range r.Families {
-		if slices.ContainsFunc(got, func(addr netip.Addr) bool { return FamilyOf(addr) == f }) {
+		if !slices.ContainsFunc(got, func(addr netip.Addr) bool { return FamilyOf(addr) == f }) {
+			missing = append(missing, f)
+		}
+	}
+	more, _, no := a.pick(r, p, missing, now)
+	if no.says() {
+		return nil, no
+	}
+	both := inOrder(slices.Concat(got, more), r.Families)
+	return both, a.quota(r, p, both)
+}
+
+// choose tries the pools in order (rule 7).
+func (a *Allocator) choose(r *Request, now time.Time) ([]netip.Addr, refusal) {
+	var noes []refusal
+	for _, sharing := range []bool{true, false} {
+		if sharing && len(a.byKey[r.Sharing.Key]) == 0 {
 			continue
 		}
-		addr, no := a.pick(p, f, now)
-		if no.reason != "" {
-			return got, no
-		}
-		got = append(slices.Clone(got), addr)
-	}
-	return inOrder(got, r.Families), refusal{}
-}
-
-// pick takes a free address of a family from a pool without holding it.
-func (a *Allocator) pick(p *Pool, f Family, now time.Time) (netip.Addr, refusal) {
-	if p.Drain {
-		return netip.Addr{}, refuse(v1alpha1.ReasonDraining, "IPAddressPool %s is draining and takes no new assignment.", p.Name)
-	}
-	if !p.has(f) {
-		return netip.Addr{}, refuse(v1alpha1.ReasonFamilyUnavailable, "IPAddressPool %s has no %s addresses.", p.Name, f)
-	}
-	addr, ok := a.free[p.Name][f].take(now, a.inUse)
-	if !ok {
-		return netip.Addr{}, refuse(v1alpha1.ReasonPoolExhausted, "IPAddressPool %s has no free %s address.", p.Name, f)
-	}
-	return addr, refusal{}
-}
-
-// choose tries the pools in order (rule 5).
-func (a *Allocator) choose(r Request, now time.Time) ([]netip.Addr, refusal) {
-	var noes []refusal
-	for n := len(r.Families); n >= r.Required; n-- {
-		noes = noes[:0]
-		for i := range a.pools {
-			p := &a.pools[i]
-			if r.Pool != "" && p.Name != r.Pool || r.Pool == "" && !p.AutoAssign {
-				continue
+		for n := len(r.Families); n >= r.Required; n-- {
+			for _, p := range a.pools {
+				if r.Pool != "" && p.Name != r.Pool || r.Pool == "" && !p.AutoAssign {
+					continue
+				}
+				got, shared, no := a.from(r, p, r.Families[:n], now)
+				if !no.says() && (shared || !sharing) {
+					return got, refusal{}
+				}
+				if no.says() && !sharing && n == r.Required {
+					noes = append(noes, no)
+				}
 			}
-			if !p.Admission.admits(r) {
-				noes = append(noes, refuse(v1alpha1.ReasonPoolNotAllowed, "IPAddressPool %s does not admit the Service (serviceAllocation).", p.Name))
-				continue
-			}
-			got, no := a.pickAll(p, r.Families[:n], now)
-			if no.reason == "" {
-				return got, refusal{}
-			}
-			noes = append(noes, no)
 		}
 	}
 	return nil, summary(noes)
 }
 
-// pickAll takes one address of each family from one pool, or none.
-func (a *Allocator) pickAll(p *Pool, families []Family, now time.Time) ([]netip.Addr, refusal) {
-	var got []netip.Addr
-	for _, f := range families {
-		addr, no := a.pick(p, f, now)
-		if no.reason != "" {
-			for _, unused := range got {
-				a.free[p.Name][FamilyOf(unused)].back(unused)
-			}
-			return nil, no
-		}
-		got = append(got, addr)
+// from takes one address of each family from one pool, or none, and says whether one is shared.
+func (a *Allocator) from(r *Request, p *pool, families []Family, now time.Time) ([]netip.Addr, bool, refusal) {
+	if no := a.admits(p, r); no.says() {
+		return nil, false, no
 	}
-	return got, refusal{}
+	got, shared, no := a.pick(r, p, families, now)
+	if !no.says() {
+		no = a.quota(r, p, got)
+	}
+	return got, shared, no
+}
+
+// pick finds one address of each family in a pool: one that the Service can share, or else
+// the first free one.
+func (a *Allocator) pick(r *Request, p *pool, families []Family, now time.Time) (got []netip.Addr, shared bool, no refusal) {
+	for _, f := range families {
+		addr, mine, conflict := a.shareable(r, p, f)
+		if !mine {
+			var ok bool
+			if addr, ok = p.free[f.index()].first(now, a.inUse); !ok {
+				return nil, false, p.exhausted(f, conflict)
+			}
+		}
+		got, shared = append(got, addr), shared || mine
+	}
+	return got, shared, refusal{}
+}
+
+// shareable finds the lowest address of a pool with the Service's sharing key that it can
+// share; if there is none, it says who stands in the way at the lowest, if anybody does.
+func (a *Allocator) shareable(r *Request, p *pool, f Family) (lowest netip.Addr, found bool, conflict refusal) {
+	var blocked netip.Addr
+	for addr := range a.byKey[r.Sharing.Key] {
+		if FamilyOf(addr) != f || a.poolOf(addr) != p || found && lowest.Less(addr) {
+			continue
+		}
+		no := a.taken(&r.Holder, addr)
+		switch {
+		case !no.says():
+			lowest, found = addr, true
+		case !blocked.IsValid() || addr.Less(blocked):
+			blocked, conflict = addr, no
+		}
+	}
+	return lowest, found, conflict
+}
+
+func (a *Allocator) inUse(addr netip.Addr) bool { return a.held[addr] != nil }
+
+// exhausted says why a pool has no address of a family; conflict is who stands in the way
+// of sharing one.
+func (p *pool) exhausted(f Family, conflict refusal) refusal {
+	switch {
+	case !p.has(f):
+		return refuse(v1alpha1.ReasonFamilyUnavailable, "IPAddressPool %s has no %s addresses.", p.Name, f)
+	case conflict.says():
+		return refuse(conflict.reason, "IPAddressPool %s has no free %s address. %s", p.Name, f, conflict.message)
+	}
+	return refuse(v1alpha1.ReasonPoolExhausted, "IPAddressPool %s has no free %s address.", p.Name, f)
+}
+
+// admits says whether a pool takes new assignments of a requester.
+func (a *Allocator) admits(p *pool, r *Request) refusal {
+	switch {
+	case !p.Admission.admits(r, a.namespaces[r.Namespace]):
+		return refuse(v1alpha1.ReasonPoolNotAllowed, "IPAddressPool %s does not admit it (serviceAllocation).", p.Name)
+	case p.Deleting:
+		return refuse(v1alpha1.ReasonDraining, "IPAddressPool %s is being deleted and takes no new assignment.", p.Name)
+	case p.Drain:
+		return refuse(v1alpha1.ReasonDraining, "IPAddressPool %s is draining and takes no new assignment.", p.Name)
+	}
+	return refusal{}
+}
+
+// quota says whether a requester may hold these addresses of a pool beside what others of
+// its namespace hold.
+func (a *Allocator) quota(r *Request, p *pool, addresses []netip.Addr) refusal {
+	if p == nil || p.MaxPerNamespace == nil {
+		return refusal{}
+	}
+	limit, used, more := int(*p.MaxPerNamespace), p.used[r.Namespace], 0
+	for _, addr := range addresses {
+		if h := a.held[addr]; h == nil || !h.uses(r.Namespace, addr, nil) {
+			more++
+		}
+	}
+	// What the requester gives up in turn makes room.
+	for _, addr := range a.Held(r.Key) {
+		if h := a.held[addr]; h.pool == p && !slices.Contains(addresses, addr) && !h.uses(r.Namespace, addr, a.members[r.Key]) {
+			used--
+		}
+	}
+	if more == 0 || used+more <= limit {
+		return refusal{}
+	}
+	return refuse(v1alpha1.ReasonQuotaExceeded, "Namespace %s may use %d addresses of IPAddressPool %s (maxPerNamespace), and has no room for %d more.", r.Namespace, limit, p.Name, more)
 }
 
 // summary joins what the pools said; a reason nearer to success stands for all.
@@ -331,7 +478,10 @@ func summary(noes []refusal) refusal {
 		return refuse(v1alpha1.ReasonNoPool, "No IPAddressPool assigns addresses automatically. Create one, or name a pool or an address in an annotation.")
 	}
 	var all refusal
-	for _, reason := range []v1alpha1.Reason{v1alpha1.ReasonPoolNotAllowed, v1alpha1.ReasonFamilyUnavailable, v1alpha1.ReasonDraining, v1alpha1.ReasonPoolExhausted} {
+	for _, reason := range []v1alpha1.Reason{
+		v1alpha1.ReasonPoolNotAllowed, v1alpha1.ReasonFamilyUnavailable, v1alpha1.ReasonDraining, v1alpha1.ReasonQuotaExceeded,
+		v1alpha1.ReasonPoolExhausted, v1alpha1.ReasonAddressInUse, v1alpha1.ReasonSharingConflict,
+	} {
 		if slices.ContainsFunc(noes, func(no refusal) bool { return no.reason == reason }) {
 			all.reason = reason
 		}

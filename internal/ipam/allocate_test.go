@@ -38,7 +38,7 @@ func addrs(list string) []netip.Addr {
 }
 
 func holder(service string, age int) ipam.Holder {
-	return ipam.Holder{Service: name.ServiceKey{Namespace: "shop", Name: service}, Created: start.Add(time.Duration(age) * time.Second)}
+	return ipam.Holder{Key: ipam.ServiceKey(name.ServiceKey{Namespace: "shop", Name: service}), Created: start.Add(time.Duration(age) * time.Second)}
 }
 
 func request(service string, families ...ipam.Family) ipam.Request {
@@ -165,6 +165,7 @@ func TestAskingForAnotherPoolMoves(t *testing.T) {
 		if got := a.Allocate(r, start); got.Reason != "" || !slices.Equal(got.Addresses, addrs(ask.want)) {
 			t.Errorf("asked for pool %q: got %+v, want %s", ask.pool, got, ask.want)
 		}
+		a.Settle(r.Key, start)
 	}
 }
 
@@ -188,15 +189,15 @@ func TestDuplicate(t *testing.T) {
 	a.Hold(holder("younger", 2), addrs("192.0.2.9"), start)
 	a.Hold(holder("older", 1), addrs("192.0.2.9"), start)
 
-	younger := request("younger", ipam.IPv4)
+	younger, older := request("younger", ipam.IPv4), request("older", ipam.IPv4)
+	younger.Holder, older.Holder = holder("younger", 2), holder("older", 1)
 	if got := a.Allocate(younger, start); got.Reason != v1alpha1.ReasonDuplicate || !strings.Contains(got.Message, "shop/older") {
 		t.Errorf("younger: got %+v, want Duplicate that names shop/older", got)
 	}
-	older := request("older", ipam.IPv4)
 	if got := a.Allocate(older, start); got.Reason != "" || !slices.Equal(got.Addresses, addrs("192.0.2.9")) {
 		t.Errorf("older: got %+v, want that it keeps 192.0.2.9", got)
 	}
-	a.Release(older.Service, start)
+	a.Release(older.Key, start)
 	if got := a.Allocate(younger, start); got.Reason != "" || !slices.Equal(got.Addresses, addrs("192.0.2.9")) {
 		t.Errorf("younger alone: got %+v, want 192.0.2.9", got)
 	}
@@ -212,7 +213,7 @@ func TestReuseDelay(t *testing.T) {
 		return a.Allocate(request(service, ipam.IPv4), start.Add(at)).Addresses[0].String()
 	}
 	free := func(service string, at time.Duration) {
-		a.Release(name.ServiceKey{Namespace: "shop", Name: service}, start.Add(at))
+		a.Release(holder(service, 0).Key, start.Add(at))
 	}
 	take("one", 0)
 	free("one", 0)

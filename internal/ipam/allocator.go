@@ -1,112 +1,131 @@
 package ipam
 
 import (
-	"cmp"
+	"maps"
 	"math/big"
 	"net/netip"
 	"slices"
 	"time"
 
 	"go4.org/netipx"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/ballast-lb/ballast/internal/name"
 )
 
-// Holder is a Service as a holder of addresses.
-type Holder struct {
-	Service name.ServiceKey
-	// UID tells a Service from an earlier one of the same name; empty: not known.
-	UID string
-	// Foreign says that another implementation serves the Service.
-	Foreign bool
-	// Created orders holders: of two that hold one address, the older has it, but one of
-	// Ballast's before a foreign one.
-	Created time.Time
+// Allocator holds all pools and who holds what. The zero value is not usable: use New.
+type Allocator struct {
+	pools   []*pool // in the order in which they are tried
+	byName  map[name.PoolName]*pool
+	index   []owned // sorted
+	held    map[netip.Addr]*held
+	members map[Key]*member
+	retired map[netip.Addr]*held // those of held that no pool hands out any more
+
+	byKey   map[string]map[netip.Addr]int // how many holders have a sharing key, by address
+	naming  map[Key]map[Key]*member       // the Services that name a claim
+	waiting map[Key]*member
+	news    news
+
+	namespaces map[string]labels.Set
 }
 
-func (h Holder) compare(o Holder) int {
-	if h.Foreign != o.Foreign {
-		if o.Foreign {
-			return -1
-		}
-		return 1
-	}
-	if c := h.Created.Compare(o.Created); c != 0 {
-		return c
-	}
-	if c := cmp.Compare(h.Service.Namespace, o.Service.Namespace); c != 0 {
-		return c
-	}
-	return cmp.Compare(h.Service.Name, o.Service.Name)
+// pool is a Pool and what is free and used of it.
+type pool struct {
+	Pool
+	free     [2]*free // by Family.index
+	assigned [2]int
+	used     map[string]int // addresses by namespace, if their number is limited
+}
+
+// owned is a range and the pool that hands it out.
+type owned struct {
+	netipx.IPRange
+	pool *pool
 }
 
 // held is one address in use.
 type held struct {
-	holders []Holder      // oldest first; the first one has the address
-	pool    name.PoolName // where it came from; empty: from no pool that was ever seen
-	inSpec  bool          // the pool still hands it out
+	holders []*member // oldest first; includes those that give it up but whose status still holds it
+	origin  name.PoolName
+	pool    *pool      // of that name; nil: there is none
+	inSpec  bool       // the pool still hands it out
+	only    [1]*member // room for holders, of which there is mostly one
 }
 
-// Allocator holds all pools and who holds what. The zero value is not usable: use New.
-type Allocator struct {
-	pools    []Pool // in the order in which they are tried
-	index    []owned
-	free     map[name.PoolName]map[Family]*free
-	held     map[netip.Addr]held
-	services map[name.ServiceKey][]netip.Addr
-	asked    map[name.ServiceKey]name.PoolName // the pool that a Service named last
-	assigned map[name.PoolName]map[Family]int
-}
-
-// owned is a range and the pool that it belongs to.
-type owned struct {
-	netipx.IPRange
-	pool int // index into pools
+// member is a holder, or one who waits.
+type member struct {
+	Request   // as last asked; of one that was only imported, its Holder alone
+	addresses []netip.Addr
+	leaving   []netip.Addr // given up, though its status may still hold them
+	decision  Decision
+	asked     bool // Request is one
+	waits     bool
+	moving    bool // the Service asked for another pool since it got its addresses
 }
 
 // New returns an Allocator without pools.
 func New() *Allocator {
 	return &Allocator{
-		free:     map[name.PoolName]map[Family]*free{},
-		held:     map[netip.Addr]held{},
-		services: map[name.ServiceKey][]netip.Addr{},
-		asked:    map[name.ServiceKey]name.PoolName{},
-		assigned: map[name.PoolName]map[Family]int{},
+		byName:  map[name.PoolName]*pool{},
+		held:    map[netip.Addr]*held{},
+		members: map[Key]*member{},
+		retired: map[netip.Addr]*held{},
+		byKey:   map[string]map[netip.Addr]int{},
+		naming:  map[Key]map[Key]*member{},
+		waiting: map[Key]*member{},
+
+		namespaces: map[string]labels.Set{},
 	}
 }
 
-// SetPools replaces the pools, given in the order in which they are to be tried. No
-// held address moves: what no pool covers any more stays with its holder. Only pools
-// that changed cost anything.
+// SetPools replaces the pools, given in the order in which they are to be tried. It moves
+// nobody; Retry then gives to those who wait, and takes what a pool with Reassign no
+// longer hands out. Only pools that changed cost anything.
 func (a *Allocator) SetPools(pools []Pool) {
-	old := map[name.PoolName]Pool{}
-	for _, p := range a.pools {
-		old[p.Name] = p
-	}
-	a.pools, a.index = pools, nil
-	fresh := map[name.PoolName]map[Family]*free{}
+	old := a.byName
 	changed := len(old) != len(pools)
-	for i, p := range pools {
+	a.pools, a.index, a.byName = nil, nil, map[name.PoolName]*pool{}
+	for _, p := range pools {
+		state := old[p.Name]
+		if state == nil || !state.Equal(p) {
+			changed = true
+			state = newPool(p, state)
+		}
+		state.Origin = p.Origin
+		a.pools = append(a.pools, state)
+		a.byName[p.Name] = state
 		for _, r := range p.Ranges {
-			a.index = append(a.index, owned{r, i})
+			a.index = append(a.index, owned{r, state})
 		}
-		if was, ok := old[p.Name]; ok && was.Equal(p) {
-			fresh[p.Name] = a.free[p.Name]
-			continue
-		}
-		changed = true
-		fresh[p.Name] = freeOf(p, a.free[p.Name])
 	}
 	slices.SortFunc(a.index, func(x, y owned) int { return x.From().Compare(y.From()) })
-	a.free = fresh
 	if changed {
 		a.attribute()
+		a.news.pools = true
 	}
 }
 
-// freeOf makes the free lists of a pool; what cooled in the old ones goes on cooling.
-func freeOf(p Pool, old map[Family]*free) map[Family]*free {
-	lists := map[Family]*free{}
+// Relabel says which labels a namespace has from now on. Retry then gives to those of the
+// namespace who wait. A namespace that was never named has none.
+func (a *Allocator) Relabel(namespace string, l labels.Set) {
+	if maps.Equal(a.namespaces[namespace], l) {
+		return
+	}
+	if len(l) == 0 {
+		delete(a.namespaces, namespace)
+	} else {
+		a.namespaces[namespace] = l
+	}
+	a.news.namespaces = append(a.news.namespaces, namespace)
+}
+
+// Labelled says whether Relabel has given a namespace labels.
+func (a *Allocator) Labelled(namespace string) bool { return len(a.namespaces[namespace]) > 0 }
+
+// newPool makes the free lists of a pool; what cooled in the old ones goes on cooling.
+func newPool(p Pool, old *pool) *pool {
+	state := &pool{Pool: p}
 	for _, family := range []Family{IPv4, IPv6} {
 		var ranges []netipx.IPRange
 		for _, r := range p.Ranges {
@@ -116,53 +135,79 @@ func freeOf(p Pool, old map[Family]*free) map[Family]*free {
 		}
 		avoid := p.AvoidBuggyIPs
 		f := newFree(ranges, func(a netip.Addr) bool { return never(a) || avoid && buggy(a) })
-		if was := old[family]; was != nil {
-			for _, c := range was.cooling {
-				if was.place[c.addr] == c.serial {
+		if old != nil {
+			was := old.free[family.index()]
+			for _, c := range was.cooling.all() {
+				if was.counts(c) {
 					f.put(c.addr, c.until)
 				}
 			}
 		}
-		lists[family] = f
+		state.free[family.index()] = f
 	}
-	return lists
+	return state
 }
 
 // attribute finds anew which pool each held address belongs to.
 func (a *Allocator) attribute() {
-	a.assigned = map[name.PoolName]map[Family]int{}
-	for addr, h := range a.held {
-		h.pool, h.inSpec = a.origin(addr, h.pool)
-		a.held[addr] = h
-		a.count(addr, h, 1)
-	}
-}
-
-// origin returns the pool of an address, and whether that pool still hands it out.
-func (a *Allocator) origin(addr netip.Addr, before name.PoolName) (name.PoolName, bool) {
-	if p := a.poolOf(addr); p != nil {
-		return p.Name, true
-	}
 	for _, p := range a.pools {
-		if p.Name == before || before == "" && inAny(p.Retained, addr) {
-			return p.Name, false
+		p.assigned, p.used = [2]int{}, nil
+		if p.MaxPerNamespace != nil {
+			p.used = map[string]int{}
 		}
 	}
-	return before, false
+	clear(a.retired)
+	for addr, h := range a.held {
+		a.place(addr, h)
+		if h.limited() {
+			h.recount(addr)
+		}
+	}
 }
 
-func (a *Allocator) count(addr netip.Addr, h held, n int) {
-	if !h.inSpec {
+// recount counts an address once for each namespace that uses it.
+func (h *held) recount(addr netip.Addr) {
+	var counted []string
+	for _, m := range h.holders {
+		if m.has(addr) && !slices.Contains(counted, m.Namespace) {
+			counted = append(counted, m.Namespace)
+			h.pool.used[m.Namespace]++
+		}
+	}
+}
+
+// place finds the pool of a held address and counts it there.
+func (a *Allocator) place(addr netip.Addr, h *held) {
+	h.pool, h.inSpec = a.poolOf(addr), true
+	if h.pool == nil {
+		h.pool, h.inSpec = a.formerPool(addr, h.origin), false
+		a.retired[addr] = h
+	}
+	if h.pool == nil {
 		return
 	}
-	if a.assigned[h.pool] == nil {
-		a.assigned[h.pool] = map[Family]int{}
+	h.origin = h.pool.Name
+	if h.inSpec {
+		f := FamilyOf(addr).index()
+		h.pool.assigned[f]++
+		h.pool.free[f].hold(addr)
 	}
-	a.assigned[h.pool][FamilyOf(addr)] += n
+}
+
+// formerPool returns the pool that handed an address out before; nil: none that exists.
+func (a *Allocator) formerPool(addr netip.Addr, before name.PoolName) *pool {
+	if before != "" {
+		return a.byName[before]
+	}
+	i := slices.IndexFunc(a.pools, func(p *pool) bool { return inAny(p.Origin, addr) })
+	if i < 0 {
+		return nil
+	}
+	return a.pools[i]
 }
 
 // poolOf returns the pool that may hand an address out, or nil.
-func (a *Allocator) poolOf(addr netip.Addr) *Pool {
+func (a *Allocator) poolOf(addr netip.Addr) *pool {
 	i, found := slices.BinarySearchFunc(a.index, addr, func(o owned, addr netip.Addr) int { return o.From().Compare(addr) })
 	if !found {
 		i--
@@ -170,13 +215,13 @@ func (a *Allocator) poolOf(addr netip.Addr) *Pool {
 	if i < 0 || !a.index[i].Contains(addr) || never(addr) {
 		return nil
 	}
-	return &a.pools[a.index[i].pool]
+	return a.index[i].pool
 }
 
 // Pool returns the name of the pool that an address was taken from, or "".
 func (a *Allocator) Pool(addr netip.Addr) name.PoolName {
-	if h, ok := a.held[addr]; ok {
-		return h.pool
+	if h := a.held[addr]; h != nil {
+		return h.origin
 	}
 	if p := a.poolOf(addr); p != nil {
 		return p.Name
@@ -184,80 +229,264 @@ func (a *Allocator) Pool(addr netip.Addr) name.PoolName {
 	return ""
 }
 
-// Hold records that a Service holds exactly these addresses, whatever the pools say:
-// they are what its status says. It releases what the Service held before and is not
-// among them.
+// has says whether a member holds an address and counts toward quotas.
+func (m *member) has(addr netip.Addr) bool { return !m.Foreign && slices.Contains(m.addresses, addr) }
+
+// limited says whether it matters how many addresses of the pool a namespace uses.
+func (h *held) limited() bool { return h.pool != nil && h.pool.used != nil }
+
+// uses says whether somebody of a namespace, other than one member, has an address.
+func (h *held) uses(namespace string, addr netip.Addr, but *member) bool {
+	return slices.ContainsFunc(h.holders, func(m *member) bool { return m != but && m.Namespace == namespace && m.has(addr) })
+}
+
+// Known says whether a holder or waiter is known, and as what.
+func (a *Allocator) Known(k Key) (Holder, bool) {
+	m := a.members[k]
+	if m == nil {
+		return Holder{}, false
+	}
+	return m.Holder, true
+}
+
+// Held returns what a holder has. The caller must not change it.
+func (a *Allocator) Held(k Key) []netip.Addr {
+	if m := a.members[k]; m != nil {
+		return m.addresses
+	}
+	return nil
+}
+
+// Leaving returns what a holder gives up and its status may still hold. The caller must not change it.
+func (a *Allocator) Leaving(k Key) []netip.Addr {
+	if m := a.members[k]; m != nil {
+		return m.leaving
+	}
+	return nil
+}
+
+// Hold records that a holder has exactly these addresses, whatever the pools say: they
+// are what its status says.
 func (a *Allocator) Hold(h Holder, addresses []netip.Addr, now time.Time) {
-	before := a.services[h.Service]
+	m := a.join(&h, now)
+	a.know(m, &Request{Holder: h})
+	a.give(m, slices.Clone(addresses))
+	a.vacate(m, now)
+}
+
+// Settle says that a holder's status now holds what was decided, and nothing else.
+func (a *Allocator) Settle(k Key, now time.Time) {
+	if m := a.members[k]; m != nil {
+		a.vacate(m, now)
+	}
+}
+
+// Release forgets a holder and frees all that it has.
+func (a *Allocator) Release(k Key, now time.Time) {
+	m := a.members[k]
+	if m == nil {
+		return
+	}
+	a.give(m, nil)
+	a.vacate(m, now)
+	a.enlist(m, false)
+	a.wait(m, false)
+	delete(a.members, k)
+	if k.Kind == KindClaim {
+		a.news.claims = append(a.news.claims, k)
+	}
+}
+
+// join returns the member for a holder; an earlier object of that name is released.
+func (a *Allocator) join(h *Holder, now time.Time) *member {
+	m := a.members[h.Key]
+	if m != nil && (m.UID != h.UID || m.Foreign != h.Foreign) {
+		a.Release(h.Key, now)
+		m = nil
+	}
+	if m == nil {
+		m = &member{}
+		m.Holder = *h
+		a.members[h.Key] = m
+		a.enlist(m, true)
+		if h.Kind == KindClaim {
+			a.news.claims = append(a.news.claims, h.Key)
+		}
+	}
+	return m
+}
+
+// know replaces what a member asks for, and what is indexed by it.
+func (a *Allocator) know(m *member, r *Request) {
+	for _, addr := range m.addresses {
+		a.share(m, addr, -1)
+	}
+	a.enlist(m, false)
+	older := m.compare(&r.Holder) != 0
+	terms := m.Claim != r.Claim || !m.Sharing.equal(r.Sharing)
+	m.Request = *r
+	a.enlist(m, true)
+	for _, addr := range m.addresses {
+		a.share(m, addr, 1)
+		if older {
+			a.held[addr].sort()
+		}
+		if terms {
+			a.free(addr)
+		}
+	}
+}
+
+// enlist indexes a Service by the claim that it names.
+func (a *Allocator) enlist(m *member, add bool) {
+	if m.Claim == "" {
+		return
+	}
+	claim := ClaimKey(m.Namespace, m.Claim)
+	switch {
+	case !add:
+		delete(a.naming[claim], m.Key)
+		if len(a.naming[claim]) == 0 {
+			delete(a.naming, claim)
+		}
+	case a.naming[claim] == nil:
+		a.naming[claim] = map[Key]*member{m.Key: m}
+	default:
+		a.naming[claim][m.Key] = m
+	}
+}
+
+// share indexes an address by the sharing key of a holder.
+func (a *Allocator) share(m *member, addr netip.Addr, n int) {
+	key := m.Sharing.Key
+	if key == "" {
+		return
+	}
+	if a.byKey[key] == nil {
+		a.byKey[key] = map[netip.Addr]int{}
+	}
+	if a.byKey[key][addr] += n; a.byKey[key][addr] == 0 {
+		delete(a.byKey[key], addr)
+		if len(a.byKey[key]) == 0 {
+			delete(a.byKey, key)
+		}
+	}
+}
+
+// give makes a member hold exactly some addresses. What it held beside is leaving. The
+// slice is the member's from then on.
+func (a *Allocator) give(m *member, addresses []netip.Addr) {
+	before := m.addresses
+	if slices.Equal(before, addresses) {
+		return
+	}
 	for _, addr := range before {
 		if !slices.Contains(addresses, addr) {
-			a.drop(h.Service, addr, now)
+			a.leave(m, addr)
 		}
 	}
+	m.addresses = addresses
 	for _, addr := range addresses {
 		if !slices.Contains(before, addr) {
-			a.add(h, addr)
+			a.take(m, addr)
 		}
 	}
-	if len(addresses) == 0 {
-		delete(a.services, h.Service)
-		return
-	}
-	a.services[h.Service] = slices.Clone(addresses)
 }
 
-// Release frees all that a Service holds and returns it.
-func (a *Allocator) Release(service name.ServiceKey, now time.Time) []netip.Addr {
-	freed := a.services[service]
-	for _, addr := range freed {
-		a.drop(service, addr, now)
-	}
-	delete(a.services, service)
-	delete(a.asked, service)
-	return freed
-}
-
-// Held returns what a Service holds. The caller must not change it.
-func (a *Allocator) Held(service name.ServiceKey) []netip.Addr { return a.services[service] }
-
-func (a *Allocator) add(who Holder, addr netip.Addr) {
-	h, known := a.held[addr]
-	if !known {
-		h.pool, h.inSpec = a.origin(addr, "")
-		a.count(addr, h, 1)
-		if h.inSpec {
-			a.free[h.pool][FamilyOf(addr)].hold(addr)
-		}
-	}
-	h.holders = append(slices.Clone(h.holders), who)
-	slices.SortFunc(h.holders, Holder.compare)
-	a.held[addr] = h
-}
-
-func (a *Allocator) drop(service name.ServiceKey, addr netip.Addr, now time.Time) {
+// take adds a member to the holders of an address that is among its own now.
+func (a *Allocator) take(m *member, addr netip.Addr) {
 	h := a.held[addr]
-	h.holders = slices.DeleteFunc(slices.Clone(h.holders), func(o Holder) bool { return o.Service == service })
-	if len(h.holders) > 0 {
+	if h == nil {
+		h = &held{}
+		h.holders = h.only[:0]
 		a.held[addr] = h
-		return
+		a.place(addr, h)
 	}
-	delete(a.held, addr)
-	a.count(addr, h, -1)
-	if p := a.poolOf(addr); p != nil {
-		a.free[p.Name][FamilyOf(addr)].put(addr, now.Add(p.ReuseDelay))
+	if h.limited() && !m.Foreign && !h.uses(m.Namespace, addr, m) {
+		h.pool.used[m.Namespace]++
+	}
+	if i := slices.Index(m.leaving, addr); i >= 0 {
+		m.leaving = slices.Delete(slices.Clone(m.leaving), i, i+1)
+	} else {
+		h.holders = append(h.holders, m)
+		h.sort()
+	}
+	if m.Sharing.Key != "" {
+		a.share(m, addr, 1)
+		a.free(addr)
 	}
 }
 
-// owner returns the Service that has an address.
-func (a *Allocator) owner(addr netip.Addr) (name.ServiceKey, bool) {
-	h, ok := a.held[addr]
-	if !ok {
-		return name.ServiceKey{}, false
+// leave ends that a member holds an address, but not that its status does.
+func (a *Allocator) leave(m *member, addr netip.Addr) {
+	if h := a.held[addr]; h.limited() && !m.Foreign && !h.uses(m.Namespace, addr, m) {
+		h.pool.used[m.Namespace]--
 	}
-	return h.holders[0].Service, true
+	m.leaving = append(m.leaving, addr)
+	a.share(m, addr, -1)
 }
 
-func (a *Allocator) inUse(addr netip.Addr) bool { _, ok := a.held[addr]; return ok }
+// vacate frees what a member has been leaving.
+func (a *Allocator) vacate(m *member, now time.Time) {
+	for _, addr := range m.leaving {
+		a.free(addr)
+		h := a.held[addr]
+		h.holders = slices.DeleteFunc(h.holders, func(o *member) bool { return o == m })
+		if len(h.holders) > 0 {
+			continue
+		}
+		delete(a.held, addr)
+		delete(a.retired, addr)
+		if h.inSpec {
+			f := FamilyOf(addr).index()
+			h.pool.assigned[f]--
+			h.pool.free[f].put(addr, now.Add(h.pool.ReuseDelay).UnixNano())
+		}
+	}
+	m.leaving = nil
+}
+
+// free notes that there is something at an address for one who waits.
+func (a *Allocator) free(addr netip.Addr) {
+	if len(a.waiting) > 0 {
+		a.news.freed = append(a.news.freed, addr)
+	}
+}
+
+func (h *held) sort() {
+	if len(h.holders) > 1 {
+		slices.SortFunc(h.holders, func(x, y *member) int { return x.compare(&y.Holder) })
+	}
+}
+
+// Bound returns the oldest Service that holds an address of a claim, and names the claim.
+func (a *Allocator) Bound(claim Key) (name.ServiceKey, bool) {
+	for _, addr := range a.Held(claim) {
+		for _, m := range a.held[addr].holders {
+			if m.names(&Holder{Key: claim}) && slices.Contains(m.addresses, addr) {
+				return m.ServiceKey, true
+			}
+		}
+	}
+	return name.ServiceKey{}, false
+}
+
+// Holders returns at most n holders of addresses of a pool, the oldest first, and how many there are.
+func (a *Allocator) Holders(pool name.PoolName, n int) ([]Key, int) {
+	all := map[Key]*member{}
+	for _, h := range a.held {
+		if h.origin == pool {
+			for _, m := range h.holders {
+				all[m.Key] = m
+			}
+		}
+	}
+	var keys []Key
+	for _, m := range inAge(maps.Values(all))[:min(n, len(all))] {
+		keys = append(keys, m.Key)
+	}
+	return keys, len(all)
+}
 
 // Usage counts one family of a pool.
 type Usage struct {
@@ -268,11 +497,9 @@ type Usage struct {
 
 // Usage counts a family of a pool. An unknown pool has none of anything.
 func (a *Allocator) Usage(pool name.PoolName, f Family) Usage {
-	u := Usage{Total: new(big.Int), Assigned: big.NewInt(int64(a.assigned[pool][f])), Available: new(big.Int)}
-	for _, p := range a.pools {
-		if p.Name == pool {
-			u.Total = p.Total(f)
-		}
+	u := Usage{Total: new(big.Int), Assigned: new(big.Int), Available: new(big.Int)}
+	if p := a.byName[pool]; p != nil {
+		u.Total, u.Assigned = p.Total(f), big.NewInt(int64(p.assigned[f.index()]))
 	}
 	if u.Available.Sub(u.Total, u.Assigned); u.Available.Sign() < 0 {
 		u.Available.SetInt64(0)
@@ -283,8 +510,8 @@ func (a *Allocator) Usage(pool name.PoolName, f Family) Usage {
 // Retained returns, merged and in order, what is held of a pool that its spec no longer covers.
 func (a *Allocator) Retained(pool name.PoolName) []netipx.IPRange {
 	var b netipx.IPSetBuilder
-	for addr, h := range a.held {
-		if h.pool == pool && !h.inSpec {
+	for addr, h := range a.retired {
+		if h.origin == pool {
 			b.Add(addr)
 		}
 	}

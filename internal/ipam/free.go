@@ -23,24 +23,43 @@ type free struct {
 	at       int        // index of the range that the cursor is in
 	next     netip.Addr // the cursor; invalid: the start of that range
 	returned returned
-	cooling  []cooled              // oldest first
-	place    map[netip.Addr]uint64 // serial of the entry in returned or cooling that counts
+	cooling  queue
+	marks    map[netip.Addr]mark // of what is in returned or cooling
 	serial   uint64
-	cool     map[netip.Addr]struct{} // those that cool
+}
+
+// mark says which entry of an address counts: the one with this serial.
+type mark struct {
+	serial uint64
+	cools  bool
+}
+
+// queue is what cools, the oldest first. Its front is cut off now and then, not each time.
+type queue struct {
+	entries []cooled
+	front   int
 }
 
 type cooled struct {
 	addr   netip.Addr
-	until  time.Time
+	until  int64 // nanoseconds of Unix time
 	serial uint64
+}
+
+// all returns what is queued, the oldest first.
+func (q *queue) all() []cooled { return q.entries[q.front:] }
+
+// drop forgets the oldest.
+func (q *queue) drop() {
+	if q.front++; 2*q.front >= len(q.entries) {
+		q.entries = q.entries[:copy(q.entries, q.all())]
+		q.front = 0
+	}
 }
 
 // newFree makes a list of all that ranges contain and skip does not.
 func newFree(ranges []netipx.IPRange, skip func(netip.Addr) bool) *free {
-	f := &free{
-		ranges: ranges, skip: skip, place: map[netip.Addr]uint64{}, cool: map[netip.Addr]struct{}{},
-		byFrom: make([]int, len(ranges)),
-	}
+	f := &free{ranges: ranges, skip: skip, marks: map[netip.Addr]mark{}, byFrom: make([]int, len(ranges))}
 	for i := range ranges {
 		f.byFrom[i] = i
 	}
@@ -60,96 +79,80 @@ func (f *free) rangeOf(a netip.Addr) int {
 	return f.byFrom[i]
 }
 
-// take returns the first free address: one that has cooled before one that cools. It
-// does not mark it: the caller holds it, or loses sight of it.
-func (f *free) take(now time.Time, held func(netip.Addr) bool) (netip.Addr, bool) {
-	f.thaw(now, held)
+// first returns the first free address: one that has cooled before one that cools. It
+// stays free: first returns it again until somebody holds it.
+func (f *free) first(now time.Time, held func(netip.Addr) bool) (netip.Addr, bool) {
+	f.thaw(now)
 	for len(f.returned) > 0 {
-		e := heap.Pop(&f.returned).(entry)
-		if f.place[e.addr] != e.serial {
-			continue
-		}
-		delete(f.place, e.addr)
-		if !held(e.addr) {
+		if e := f.returned[0]; f.marks[e.addr] == (mark{serial: e.serial}) {
 			return e.addr, true
 		}
+		heap.Pop(&f.returned)
 	}
 	if a, ok := f.advance(held); ok {
 		return a, true
 	}
-	for len(f.cooling) > 0 {
-		c := f.cooling[0]
-		f.cooling = f.cooling[1:]
-		if f.warm(c) && !held(c.addr) {
+	for len(f.cooling.all()) > 0 {
+		if c := f.cooling.all()[0]; f.counts(c) {
 			return c.addr, true
 		}
+		f.cooling.drop()
 	}
 	return netip.Addr{}, false
 }
 
-// advance moves the cursor past the next address that is free and returns it.
+// advance moves the cursor to the next address that is free and returns it.
 func (f *free) advance(held func(netip.Addr) bool) (netip.Addr, bool) {
 	for f.at < len(f.ranges) {
-		r, a := f.ranges[f.at], f.next
-		if !a.IsValid() {
-			a = r.From()
+		r := f.ranges[f.at]
+		if !f.next.IsValid() {
+			f.next = r.From()
 		}
-		if a == r.To() {
+		if a := f.next; !f.marks[a].cools && !f.skip(a) && !held(a) {
+			return a, true
+		}
+		if f.next == r.To() {
 			f.at, f.next = f.at+1, netip.Addr{}
 		} else {
-			f.next = a.Next()
-		}
-		if _, cools := f.cool[a]; !cools && !f.skip(a) && !held(a) {
-			return a, true
+			f.next = f.next.Next()
 		}
 	}
 	return netip.Addr{}, false
 }
 
-// put gives back an address that nobody holds any more; it cools until a point in time.
-func (f *free) put(a netip.Addr, until time.Time) {
+// put gives back an address that nobody holds any more; it cools until a point in Unix time,
+// in nanoseconds.
+func (f *free) put(a netip.Addr, until int64) {
 	if f.skip(a) || f.rangeOf(a) < 0 {
 		return
 	}
 	f.serial++
-	f.place[a] = f.serial
-	f.cool[a] = struct{}{}
-	f.cooling = append(f.cooling, cooled{addr: a, until: until, serial: f.serial})
+	f.marks[a] = mark{f.serial, true}
+	f.cooling.entries = append(f.cooling.entries, cooled{addr: a, until: until, serial: f.serial})
 }
 
 // hold forgets an address that somebody holds now.
-func (f *free) hold(a netip.Addr) {
-	delete(f.place, a)
-	delete(f.cool, a)
-}
+func (f *free) hold(a netip.Addr) { delete(f.marks, a) }
 
 // thaw moves what has cooled to where it is handed out again in order.
-func (f *free) thaw(now time.Time, held func(netip.Addr) bool) {
-	for len(f.cooling) > 0 && !f.cooling[0].until.After(now) {
-		c := f.cooling[0]
-		f.cooling = f.cooling[1:]
-		if f.warm(c) && f.passed(c.addr) && !held(c.addr) {
-			f.back(c.addr)
+func (f *free) thaw(now time.Time) {
+	for len(f.cooling.all()) > 0 && f.cooling.all()[0].until <= now.UnixNano() {
+		c := f.cooling.all()[0]
+		f.cooling.drop()
+		if !f.counts(c) {
+			continue
 		}
+		if !f.passed(c.addr) {
+			delete(f.marks, c.addr)
+			continue
+		}
+		f.marks[c.addr] = mark{serial: c.serial}
+		heap.Push(&f.returned, entry{rank: f.rangeOf(c.addr), addr: c.addr, serial: c.serial})
 	}
 }
 
-// back gives back an address that the cursor has passed, to be handed out in its order.
-func (f *free) back(a netip.Addr) {
-	f.serial++
-	f.place[a] = f.serial
-	heap.Push(&f.returned, entry{rank: f.rangeOf(a), addr: a, serial: f.serial})
-}
-
-// warm ends the cooling of an entry and says whether it still counted.
-func (f *free) warm(c cooled) bool {
-	if f.place[c.addr] != c.serial {
-		return false
-	}
-	delete(f.place, c.addr)
-	delete(f.cool, c.addr)
-	return true
-}
+// counts says whether an entry of cooling is the one that counts for its address.
+func (f *free) counts(c cooled) bool { return f.marks[c.addr] == mark{c.serial, true} }
 
 // passed says whether the cursor will not come to an address any more.
 func (f *free) passed(a netip.Addr) bool {

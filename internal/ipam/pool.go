@@ -1,10 +1,10 @@
-// Package ipam decides which Service gets which address. It is pure: it takes requests
+// Package ipam decides which Service or AddressClaim gets which address. It is pure: it takes requests
 // and the time as values, reads no clock, writes no log and does no I/O, so that the
 // controller and a dry run decide alike.
 //
-// An Allocator holds the pools, what each Service holds, and what is free. Its costs do
-// not depend on how many addresses a pool has (a /64 costs what a /24 does) and hardly
-// on how many are held. It is not safe for concurrent use: one goroutine owns it.
+// An Allocator knows the pools, what each holder has, who waits, and what is free. Its
+// costs do not depend on how many addresses a pool has (a /64 costs what a /24 does) and
+// hardly on how many are held. It is not safe for concurrent use: one goroutine owns it.
 package ipam
 
 import (
@@ -37,6 +37,14 @@ func (f Family) String() string {
 	return "IPv4"
 }
 
+// index is 0 for IPv4 and 1 for IPv6.
+func (f Family) index() int {
+	if f == IPv6 {
+		return 1
+	}
+	return 0
+}
+
 // FamilyOf returns the family of a valid address.
 func FamilyOf(a netip.Addr) Family {
 	if a.Is4() {
@@ -54,18 +62,25 @@ type Pool struct {
 	Excluded []netipx.IPRange
 	// Reserved lie in spec, but belong to nodes, Services or pods of the cluster.
 	Reserved []netipx.IPRange
-	// Retained no longer lie in spec, but were held when the pool was last seen.
-	Retained []netipx.IPRange
+	// Origin are the pool's when they are held, though no pool hands them out: they lie in
+	// spec but are excluded or reserved, or they lay in spec before.
+	Origin []netipx.IPRange
 	// AvoidBuggyIPs keeps automatic choice away from IPv4 .0 and .255.
 	AvoidBuggyIPs bool
 	// AutoAssign lets Services have addresses that name neither the pool nor an address.
 	AutoAssign bool
 	// Drain stops new assignments; holders keep theirs.
 	Drain bool
+	// Deleting says that the pool only waits for its last holder; it takes no new assignment.
+	Deleting bool
+	// Reassign takes from holders what the pool no longer hands out, or all if it is Deleting.
+	Reassign bool
 	// ReuseDelay is for how long a freed address is handed out last.
 	ReuseDelay time.Duration
 	// Admission is who may use the pool; nil: everybody.
 	Admission *Admission
+	// MaxPerNamespace is how many addresses the holders of one namespace may have together; nil: any number.
+	MaxPerNamespace *int32
 }
 
 // Admission is who may use a pool: a Service whose namespace matches and that matches itself.
@@ -77,8 +92,8 @@ type Admission struct {
 	ServiceSelectors []labels.Selector
 }
 
-// admits says whether a Service may use the pool.
-func (a *Admission) admits(r Request) bool {
+// admits says whether a Service, in a namespace with these labels, may use the pool.
+func (a *Admission) admits(r *Request, namespaceLabels labels.Set) bool {
 	if a == nil {
 		return true
 	}
@@ -86,17 +101,16 @@ func (a *Admission) admits(r Request) bool {
 		return slices.ContainsFunc(selectors, func(s labels.Selector) bool { return s.Matches(l) })
 	}
 	namespace := len(a.Namespaces) == 0 && len(a.NamespaceSelectors) == 0 ||
-		slices.Contains(a.Namespaces, r.Service.Namespace) || matches(a.NamespaceSelectors, r.NamespaceLabels)
+		slices.Contains(a.Namespaces, r.Namespace) || matches(a.NamespaceSelectors, namespaceLabels)
 	return namespace && (len(a.ServiceSelectors) == 0 || matches(a.ServiceSelectors, r.Labels))
 }
 
-// Equal says whether two pools behave alike.
+// Equal says whether two pools hand out alike; their Origin may differ.
 func (p Pool) Equal(o Pool) bool {
 	return p.Name == o.Name && p.AvoidBuggyIPs == o.AvoidBuggyIPs && p.AutoAssign == o.AutoAssign &&
-		p.Drain == o.Drain && p.ReuseDelay == o.ReuseDelay &&
+		p.Drain == o.Drain && p.Deleting == o.Deleting && p.Reassign == o.Reassign && p.ReuseDelay == o.ReuseDelay &&
 		slices.Equal(p.Ranges, o.Ranges) && slices.Equal(p.Excluded, o.Excluded) &&
-		slices.Equal(p.Reserved, o.Reserved) && slices.Equal(p.Retained, o.Retained) &&
-		reflect.DeepEqual(p.Admission, o.Admission)
+		slices.Equal(p.Reserved, o.Reserved) && reflect.DeepEqual(p.Admission, o.Admission) && reflect.DeepEqual(p.MaxPerNamespace, o.MaxPerNamespace)
 }
 
 // has says whether the pool has addresses of a family, free or held.

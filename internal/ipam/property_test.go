@@ -3,6 +3,7 @@ package ipam_test
 import (
 	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -85,7 +86,7 @@ func TestAllocatorAgreesWithModel(t *testing.T) {
 					f = ipam.FamilyOf(held[0])
 				}
 				want, free := m.lowest(f)
-				got := a.Allocate(ipam.Request{Holder: ipam.Holder{Service: key(s)}, Families: []ipam.Family{f}, Required: 1}, now)
+				got := a.Allocate(ipam.Request{Holder: ipam.Holder{Key: key(s)}, Families: []ipam.Family{f}, Required: 1}, now)
 				switch {
 				case len(m.held[s]) > 0:
 					if !slices.Equal(got.Addresses, m.held[s]) {
@@ -111,7 +112,7 @@ func TestAllocatorAgreesWithModel(t *testing.T) {
 				inPool := slices.ContainsFunc(m.pools, func(p ipam.Pool) bool {
 					return slices.ContainsFunc(p.Ranges, func(r netipx.IPRange) bool { return r.Contains(want) })
 				})
-				got := a.Allocate(ipam.Request{Holder: ipam.Holder{Service: key(s)}, Families: []ipam.Family{ipam.IPv4}, Required: 1, Addresses: []netip.Addr{want}}, now)
+				got := a.Allocate(ipam.Request{Holder: ipam.Holder{Key: key(s)}, Families: []ipam.Family{ipam.IPv4}, Required: 1, Addresses: []netip.Addr{want}}, now)
 				if could := inPool && !m.taken(want); could != (got.Reason == "") {
 					t.Fatalf("%s asked for %s (possible: %t) and got %+v", s, want, could, got)
 				}
@@ -128,7 +129,7 @@ func TestAllocatorAgreesWithModel(t *testing.T) {
 			"restart": func(*rapid.T) {
 				a = ipam.New()
 				for s, held := range m.held {
-					a.Hold(ipam.Holder{Service: key(s)}, held, now)
+					a.Hold(ipam.Holder{Key: key(s)}, held, now)
 				}
 				a.SetPools(slices.Clone(m.pools))
 			},
@@ -136,8 +137,8 @@ func TestAllocatorAgreesWithModel(t *testing.T) {
 	})
 }
 
-func key(service string) name.ServiceKey {
-	return name.ServiceKey{Namespace: "shop", Name: service}
+func key(service string) ipam.Key {
+	return ipam.ServiceKey(name.ServiceKey{Namespace: "shop", Name: service})
 }
 
 // BenchmarkAllocateRelease allocates and releases one address beside many that are held.
@@ -149,20 +150,21 @@ func BenchmarkAllocateRelease(b *testing.B) {
 			p.ReuseDelay = time.Minute
 			a.SetPools([]ipam.Pool{p})
 			request := func(i int) ipam.Request {
-				return ipam.Request{Holder: ipam.Holder{Service: name.ServiceKey{Namespace: "n", Name: fmt.Sprint(i)}}, Families: []ipam.Family{ipam.IPv4}, Required: 1}
+				return ipam.Request{Holder: ipam.Holder{Key: ipam.ServiceKey(name.ServiceKey{Namespace: "n", Name: fmt.Sprint(i)})}, Families: []ipam.Family{ipam.IPv4}, Required: 1}
 			}
 			for i := range held {
 				a.Allocate(request(i), start)
 			}
 			r := request(-1)
 			now := start
+			runtime.GC()
 			b.ResetTimer()
 			for range b.N {
 				now = now.Add(time.Millisecond)
 				if d := a.Allocate(r, now); d.Reason != "" {
 					b.Fatal(d.Message)
 				}
-				a.Release(r.Service, now)
+				a.Release(r.Key, now)
 			}
 		})
 	}

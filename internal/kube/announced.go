@@ -180,7 +180,7 @@ func (a *Announced) write(ctx context.Context, key name.ServiceKey, v announce.V
 	if want == nil {
 		return nil
 	}
-	err := PatchServiceStatus(ctx, a.client, &s, "", nil, map[string]any{"conditions": []metav1.Condition{*want}})
+	_, err := PatchServiceStatus(ctx, a.client, &s, "", nil, map[string]any{"conditions": []metav1.Condition{*want}})
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil // another Service by now; its own facts follow
 	}

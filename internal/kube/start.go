@@ -28,7 +28,7 @@ const cacheSyncTimeout = 24 * time.Hour
 // kinds are the resources that Ballast cannot work without.
 func kinds() []string {
 	return []string{
-		"ipaddresspools", "l2advertisements", "bgpadvertisements", "bgppeers", "bfdprofiles", "communities", "settings", "speakers",
+		"ipaddresspools", "l2advertisements", "bgpadvertisements", "bgppeers", "bfdprofiles", "communities", "settings", "speakers", "addressclaims",
 	}
 }
 

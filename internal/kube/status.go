@@ -56,8 +56,8 @@ func Same(x *metav1.Condition, y metav1.Condition) bool {
 
 // PatchServiceStatus sends one strategic merge patch to a Service's status subresource,
 // on condition that it still is the Service with this uid and, if resourceVersion is not
-// empty, unchanged since.
-func PatchServiceStatus(ctx context.Context, c client.Client, s *corev1.Service, resourceVersion string, metadata, status map[string]any) error {
+// empty, unchanged since. It returns the version that was written.
+func PatchServiceStatus(ctx context.Context, c client.Client, s *corev1.Service, resourceVersion string, metadata, status map[string]any) (version string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, WriteTimeout)
 	defer cancel()
 	meta := map[string]any{"uid": s.UID}
@@ -69,11 +69,11 @@ func PatchServiceStatus(ctx context.Context, c client.Client, s *corev1.Service,
 	}
 	body, err := json.Marshal(map[string]any{"metadata": meta, "status": status})
 	if err != nil {
-		return fmt.Errorf("encode patch: %w", err)
+		return "", fmt.Errorf("encode patch: %w", err)
 	}
 	target := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: s.Namespace, Name: s.Name}}
 	if err := c.Status().Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, body)); err != nil {
-		return fmt.Errorf("patch status of Service %s/%s: %w", s.Namespace, s.Name, err)
+		return "", fmt.Errorf("patch status of Service %s/%s: %w", s.Namespace, s.Name, err)
 	}
-	return nil
+	return target.ResourceVersion, nil
 }

@@ -76,7 +76,7 @@ func (f *fixture) prepare(ctx context.Context) error {
 		return fmt.Errorf("apply samples: %w: %s", err, out)
 	}
 	// The samples' own Service would take the first address of a pool.
-	if _, err := f.lab.Kubectl(ctx, "delete", "service,deployment", "demo"); err != nil {
+	if _, err := f.lab.Kubectl(ctx, "delete", "service/demo", "deployment/demo", "addressclaim/shop"); err != nil {
 		return err
 	}
 	// A speaker that comes late may take an address over: the tests begin when all have met.

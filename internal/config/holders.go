@@ -1,0 +1,52 @@
+package config
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/ipam"
+)
+
+// Holders are all objects that may hold addresses, and the namespaces that they are in.
+type Holders struct {
+	Services   []corev1.Service
+	Claims     []v1alpha1.AddressClaim
+	Namespaces []corev1.Namespace
+}
+
+// Import tells an allocator that knows nothing yet who holds what, by their status, and
+// what those of Ballast ask for. It decides nothing: SetPools and Retry do, next. It
+// counts the Services with an address: those of a Ballast that runs with a load balancer
+// class, and those of others.
+func (h Holders) Import(a *ipam.Allocator, class string, now time.Time) (ours, others int) {
+	for i := range h.Namespaces {
+		a.Relabel(h.Namespaces[i].Name, h.Namespaces[i].Labels)
+	}
+	for i := range h.Claims {
+		a.Hold(ClaimHolder(&h.Claims[i]), Claimed(&h.Claims[i]), now)
+	}
+	for i := range h.Services {
+		s := &h.Services[i]
+		if len(Ingress(s)) == 0 {
+			continue
+		}
+		held := Held(s, class)
+		a.Hold(held, Ingress(s), now)
+		if held.Foreign {
+			others++
+		} else {
+			ours++
+		}
+	}
+	for i := range h.Claims {
+		a.Ask(ClaimRequest(&h.Claims[i]), now)
+	}
+	for i := range h.Services {
+		if s := &h.Services[i]; !Held(s, class).Foreign {
+			a.Ask(Request(s), now)
+		}
+	}
+	return ours, others
+}

@@ -1,0 +1,108 @@
+package ipam
+
+import (
+	"iter"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// news is what has happened since the last Retry that could help somebody who waits.
+type news struct {
+	pools      bool
+	freed      []netip.Addr // an address, or a place beside others at one
+	claims     []Key        // came, went or changed
+	namespaces []string     // have other labels
+}
+
+func (n news) none() bool { return !n.pools && len(n.freed)+len(n.claims)+len(n.namespaces) == 0 }
+
+// Retry decides anew, the oldest first, for those whom what has happened since the last
+// Retry could help, and takes back what pools with Reassign no longer hand out. It
+// returns those for whom something changed.
+func (a *Allocator) Retry(now time.Time) []Key {
+	var changed []Key
+	for !a.news.none() {
+		due := a.due(a.news)
+		a.news = news{}
+		for _, m := range due {
+			before := m.decision
+			if d := a.decide(m, &m.Holder, now); !d.Equal(before) && !slices.Contains(changed, m.Key) {
+				changed = append(changed, m.Key)
+			}
+		}
+	}
+	return changed
+}
+
+// wait says whether a member waits from now on.
+func (a *Allocator) wait(m *member, waits bool) {
+	switch {
+	case waits:
+		a.waiting[m.Key] = m
+	case m.waits:
+		delete(a.waiting, m.Key)
+	}
+	m.waits = waits
+}
+
+// due returns whom news concerns, the oldest first.
+func (a *Allocator) due(n news) []*member {
+	due := map[Key]*member{}
+	for k, m := range a.waiting {
+		if n.pools || slices.Contains(n.namespaces, m.Namespace) || slices.ContainsFunc(n.freed, func(addr netip.Addr) bool { return a.helps(addr, m) }) {
+			due[k] = m
+		}
+	}
+	for _, claim := range n.claims {
+		maps.Copy(due, a.naming[claim])
+	}
+	if n.pools {
+		a.displaced(due)
+	}
+	maps.DeleteFunc(due, func(_ Key, m *member) bool { return !m.asked })
+	return inAge(maps.Values(due))
+}
+
+// displaced adds those whose pool takes their address back.
+func (a *Allocator) displaced(due map[Key]*member) {
+	for _, p := range a.pools {
+		if !p.Reassign {
+			continue
+		}
+		for addr, h := range a.held {
+			if h.pool != p || !a.reclaimed(addr) {
+				continue
+			}
+			for _, m := range h.holders {
+				due[m.Key] = m
+			}
+		}
+	}
+}
+
+// helps says whether a freed address, or what a namespace no longer uses of its pool,
+// could help one who waits.
+func (a *Allocator) helps(addr netip.Addr, m *member) bool {
+	if m.Claim != "" || slices.Contains(m.Addresses, addr) || slices.Contains(m.addresses, addr) {
+		return true
+	}
+	p := a.poolOf(addr)
+	switch {
+	case p == nil:
+		return false
+	case len(m.addresses) > 0 && m.decision.Reason == "":
+		return a.Pool(m.addresses[0]) == p.Name
+	case len(m.Addresses) > 0:
+		return a.poolOf(m.Addresses[0]) == p
+	case m.Pool != "":
+		return m.Pool == p.Name
+	}
+	return p.AutoAssign && slices.Contains(m.Families, FamilyOf(addr))
+}
+
+// inAge sorts members, the oldest first.
+func inAge(members iter.Seq[*member]) []*member {
+	return slices.SortedFunc(members, func(x, y *member) int { return x.compare(&y.Holder) })
+}
