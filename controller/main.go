@@ -10,7 +10,9 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/util/uuid"
 	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
@@ -29,6 +31,8 @@ const (
 	renewDeadline = 4 * time.Second
 	retryPeriod   = time.Second
 )
+
+const leaseName = "ballast-controller"
 
 func main() {
 	o := kube.Flags(flag.CommandLine, kube.Defaults{Metrics: "127.0.0.1:7472", Health: ":7473"})
@@ -69,20 +73,37 @@ func run(ctx context.Context, o *kube.Options, leaderElect bool, log logr.Logger
 }
 
 func newManager(cfg *rest.Config, o *kube.Options, leaderElect bool) (manager.Manager, error) {
-	lease, renew, retry := leaseDuration, renewDeadline, retryPeriod
-	mgr, err := o.Manager(cfg, ctrl.Options{
-		LeaderElection:                leaderElect,
-		LeaderElectionID:              "ballast-controller",
-		LeaderElectionNamespace:       o.Namespace,
-		LeaderElectionReleaseOnCancel: true,
-		LeaseDuration:                 &lease,
-		RenewDeadline:                 &renew,
-		RetryPeriod:                   &retry,
-	})
+	options := ctrl.Options{LeaderElection: leaderElect}
+	if leaderElect {
+		if err := elect(&options, cfg, o.Namespace); err != nil {
+			return nil, fmt.Errorf("prepare leader election: %w", err)
+		}
+	}
+	mgr, err := o.Manager(cfg, options)
 	if err != nil {
 		return nil, err
 	}
 	return mgr, mgr.AddReadyzCheck("readyz", healthz.Ping)
+}
+
+// elect makes replicas take turns, and fences the writes of one that may have lost its turn.
+func elect(options *ctrl.Options, cfg *rest.Config, namespace string) error {
+	lease, renew, retry := leaseDuration, renewDeadline, retryPeriod
+	options.LeaseDuration, options.RenewDeadline, options.RetryPeriod = &lease, &renew, &retry
+	options.LeaderElectionReleaseOnCancel = true
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("find host name: %w", err)
+	}
+	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, namespace, leaseName,
+		resourcelock.ResourceLockConfig{Identity: host + "_" + string(uuid.NewUUID())}, cfg, renewDeadline)
+	if err != nil {
+		return fmt.Errorf("make lock: %w", err)
+	}
+	fence := kube.NewFence(leaseDuration)
+	options.LeaderElectionResourceLockInterface = fence.Lock(lock)
+	options.Client.HTTPClient, err = rest.HTTPClientFor(fence.Config(cfg))
+	return err
 }
 
 // wire puts the parts together and returns their metrics; nothing runs until the manager starts.
