@@ -19,10 +19,14 @@ func mayImport() map[string][]string {
 		labels, netipx, logr                = "k8s.io/apimachinery/pkg/labels", "go4.org/netipx", "github.com/go-logr/logr"
 	)
 	return map[string][]string{
+		"cmd/kubectl-ballast": {
+			name, api, ipam, announce, module + "internal/config", module + "internal/version", netipx, "github.com/spf13/cobra", "sigs.k8s.io/yaml",
+			"k8s.io/api/*", "k8s.io/apimachinery/*", "k8s.io/cli-runtime/*", "k8s.io/client-go/*", "sigs.k8s.io/controller-runtime/pkg/client",
+		},
 		"api/v1alpha1":        {"k8s.io/apimachinery/*", "k8s.io/api/core/v1"},
 		"internal/name":       {},
 		"internal/election":   {name},
-		"internal/ipam":       {name, api, labels, netipx},
+		"internal/ipam":       {name, api, labels, netipx, "github.com/RoaringBitmap/roaring/v2/roaring64"},
 		"internal/announce":   {name, election, api, labels},
 		"internal/config":     {name, ipam, announce, election, api, "k8s.io/api/*", "k8s.io/apimachinery/*", netipx},
 		"internal/link":       {logr, "github.com/vishvananda/*", "golang.org/x/sys/unix"},

@@ -135,10 +135,11 @@ func (c *configuration) ready(ctx context.Context, o object, problems []config.P
 // poolReady writes the Ready condition of a pool that is being deleted: it says who still
 // holds its addresses.
 func (c *configuration) poolReady(ctx context.Context, p *v1alpha1.IPAddressPool) error {
-	holders, err := c.heldBy(ctx, name.PoolName(p.Name))
+	oldest, all, err := c.ledger.holders(ctx, name.PoolName(p.Name), config.Named)
 	if err != nil {
 		return err
 	}
+	holders := config.HeldBy(oldest, all)
 	c.mu.Lock()
 	problems := slices.Clone(c.problems[identity{config.KindPool, p.Name}])
 	c.mu.Unlock()
@@ -147,23 +148,6 @@ func (c *configuration) poolReady(ctx context.Context, p *v1alpha1.IPAddressPool
 	}
 	problems = append(problems, config.Problem{Message: holders})
 	return c.ready(ctx, p, problems)
-}
-
-// heldBy names who holds addresses of a pool; "" if nobody does.
-func (c *configuration) heldBy(ctx context.Context, pool name.PoolName) (string, error) {
-	const named = 5
-	oldest, all, err := c.ledger.holders(ctx, pool, named)
-	if err != nil || all == 0 {
-		return "", err
-	}
-	var list []string
-	for _, key := range oldest {
-		list = append(list, key.String())
-	}
-	if more := all - len(list); more > 0 {
-		list = append(list, fmt.Sprintf("%d more", more))
-	}
-	return "It is held by " + strings.Join(list, ", ") + ".", nil
 }
 
 func sentences(problems []config.Problem) string {

@@ -201,7 +201,7 @@ func (l *ledger) allocate(r ipam.Request, status []netip.Addr) (d ipam.Decision)
 // meet tells the allocator of a namespace so new that its own event is still to come.
 func (l *ledger) meet(namespace string) {
 	var ns corev1.Namespace
-	if !l.allocator.Labelled(namespace) && l.cache.Get(l.ctx, client.ObjectKey{Name: namespace}, &ns) == nil {
+	if !l.allocator.Labeled(namespace) && l.cache.Get(l.ctx, client.ObjectKey{Name: namespace}, &ns) == nil {
 		l.allocator.Relabel(namespace, ns.Labels)
 	}
 }

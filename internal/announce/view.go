@@ -43,9 +43,9 @@ type Pool struct {
 	Labels labels.Set
 	// Addresses are what the pool spans, but for what it excludes: an aggregate lies within.
 	Addresses Addresses
-	// Origin are the pool's when a Service holds them though no pool hands them out, because
-	// they lay in its spec before; nil: none.
-	Origin interface{ Contains(netip.Addr) bool }
+	// Former are the pool's when a Service holds them, because they lay in its spec before;
+	// nil: none. Origin are so too if no pool hands them out.
+	Former, Origin interface{ Contains(netip.Addr) bool }
 }
 
 // Selection is what both kinds of advertisement have in common: which Services, and from which nodes.
@@ -125,8 +125,14 @@ type View struct {
 	Namespaces map[string]labels.Set
 }
 
-// pool returns the pool of an address, one that hands it out before one that did.
+// pool returns the pool of a held address: one that it is known to be from, one that hands
+// it out, one that may have.
 func (v *View) pool(a netip.Addr) *Pool {
+	for i, p := range v.Config.Pools {
+		if p.Former != nil && p.Former.Contains(a) {
+			return &v.Config.Pools[i]
+		}
+	}
 	for i, p := range v.Config.Pools {
 		if p.Addresses.Contains(a) {
 			return &v.Config.Pools[i]

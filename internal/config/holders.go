@@ -1,6 +1,8 @@
 package config
 
 import (
+	"fmt"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -49,4 +51,23 @@ func (h Holders) Import(a *ipam.Allocator, class string, now time.Time) (ours, o
 		}
 	}
 	return ours, others
+}
+
+// Named is how many holders HeldBy names at most.
+const Named = 5
+
+// HeldBy says in a sentence who holds addresses of a pool: the oldest, of so many in all.
+// It is "" if nobody does.
+func HeldBy(oldest []ipam.Key, all int) string {
+	if all == 0 {
+		return ""
+	}
+	var list []string
+	for _, key := range oldest {
+		list = append(list, key.String())
+	}
+	if more := all - len(list); more > 0 {
+		list = append(list, fmt.Sprintf("%d more", more))
+	}
+	return "It is held by " + strings.Join(list, ", ") + "."
 }

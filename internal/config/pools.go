@@ -24,6 +24,7 @@ type compiledPool struct {
 	priority int32         // lower first
 	spec     *netipx.IPSet // all that spec.addresses span
 	origin   *netipx.IPSet // Pool.Origin
+	former   *netipx.IPSet // Pool.Former
 	announce *netipx.IPSet // what an aggregate may span: spec without what is excluded, or an older pool's
 }
 
@@ -49,7 +50,32 @@ func (c *compiler) pools(o Objects) []compiledPool {
 		taken.AddSet(p.spec)
 		pools = append(pools, p)
 	}
+	former(pools, o.Pools)
 	return pools
+}
+
+// former says of each pool what it handed out before an edit: what its status retains, and
+// what it was compiled from when the controller last looked, unless another pool was too.
+func former(pools []compiledPool, objects []v1alpha1.IPAddressPool) {
+	observed, retained := map[name.PoolName]*netipx.IPSet{}, map[name.PoolName]*netipx.IPSet{}
+	for _, obj := range objects {
+		observed[name.PoolName(obj.Name)] = spanned(obj.Status.ObservedAddresses)
+		retained[name.PoolName(obj.Name)] = spanned(obj.Status.Retained)
+	}
+	for i := range pools {
+		p := &pools[i]
+		left := difference(observed[p.Name], p.spec)
+		for other, theirs := range observed {
+			if other != p.Name && len(left.Ranges()) > 0 {
+				left = difference(left, theirs)
+			}
+		}
+		var b netipx.IPSetBuilder
+		b.AddSet(left)
+		b.AddSet(retained[p.Name])
+		p.former = build(&b)
+		p.Former = p.former.Ranges()
+	}
 }
 
 // ranges reads entries; those that cannot be read are problems.
@@ -128,8 +154,19 @@ func (c *compiler) pool(obj v1alpha1.IPAddressPool, reserved *netipx.IPSet) comp
 func origin(obj v1alpha1.IPAddressPool, spec *netipx.IPSet) *netipx.IPSet {
 	var b netipx.IPSetBuilder
 	b.AddSet(spec)
-	for _, r := range (&compiler{}).ranges(obj.Name, slices.Concat(obj.Status.ObservedAddresses, obj.Status.Retained)) {
-		b.AddRange(r)
+	b.AddSet(spanned(obj.Status.ObservedAddresses))
+	b.AddSet(spanned(obj.Status.Retained))
+	return build(&b)
+}
+
+// spanned is what entries of a pool's status span. What cannot be read was reported of its
+// spec already.
+func spanned(entries []string) *netipx.IPSet {
+	var b netipx.IPSetBuilder
+	for _, entry := range entries {
+		if r, err := ParseRange(entry); err == nil {
+			b.AddRange(r)
+		}
 	}
 	return build(&b)
 }
@@ -169,7 +206,7 @@ func allocationOrder(pools []compiledPool) []ipam.Pool {
 func announcePools(pools []compiledPool) []announce.Pool {
 	var list []announce.Pool
 	for _, p := range pools {
-		list = append(list, announce.Pool{Name: p.Name, Labels: p.labels, Addresses: p.announce, Origin: p.origin})
+		list = append(list, announce.Pool{Name: p.Name, Labels: p.labels, Addresses: p.announce, Former: p.former, Origin: p.origin})
 	}
 	return list
 }

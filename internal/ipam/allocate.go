@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -94,18 +95,16 @@ func (a *Allocator) Allocate(r Request, now time.Time) Decision {
 	return a.decide(m, &old, now)
 }
 
-// Ask records a request without deciding it: the first Retry after SetPools does, for the
-// oldest first. It is for all that were there before the Allocator was.
+// Ask records a request without deciding it: the next Retry does, for the oldest first. It
+// is for all that were there before the Allocator was.
 func (a *Allocator) Ask(r Request, now time.Time) {
 	m := a.join(&r.Holder, now)
 	a.ask(m, &r)
 	a.wait(m, true)
+	a.news.pools = true // all that there are are new to it
 }
 
 func (a *Allocator) ask(m *member, r *Request) {
-	if m.asked && m.Pool != r.Pool {
-		m.moving = r.Pool != ""
-	}
 	a.know(m, r)
 	m.asked = true
 }
@@ -116,11 +115,9 @@ func (a *Allocator) decide(m *member, old *Holder, now time.Time) Decision {
 	got, no := a.rules(m, stays, now)
 	if no.says() {
 		got = stays
-	} else {
-		m.moving = false
 	}
 	before := m.addresses
-	a.give(m, got)
+	a.give(m, got, a.source)
 	d := Decision{Addresses: got, Reason: no.reason, Message: no.message}
 	if len(got) > 0 {
 		d.Pool = a.Pool(got[0])
@@ -153,22 +150,19 @@ func (a *Allocator) stays(m *member, old *Holder) []netip.Addr {
 // reclaimed says whether the pool of a held address takes it back.
 func (a *Allocator) reclaimed(addr netip.Addr) bool {
 	h := a.held[addr]
-	return h.pool != nil && h.pool.Reassign && (!h.inSpec || h.pool.Deleting)
+	return h.pool != nil && h.pool.Reassign && (h.pool != h.spec || h.pool.Deleting)
 }
 
 // rules returns what a member gets (rules 2 to 7).
 func (a *Allocator) rules(m *member, stays []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
-	r, no := a.claimed(&m.Request)
-	if no.reason == v1alpha1.ReasonClaimMissing && len(stays) > 0 {
-		r, no = &m.Request, refusal{} // the claim was deleted, and left the address
-	}
+	r, no := a.claimed(&m.Request, len(stays) > 0)
 	if no.says() {
 		return nil, no
 	}
 	if no := contradiction(r); no.says() {
 		return nil, no
 	}
-	kept := a.keep(r, stays, m.moving)
+	kept := a.keep(r, stays)
 	for _, addr := range kept {
 		if older := a.olderThan(m, addr); older.says() {
 			return nil, older
@@ -218,7 +212,7 @@ func (a *Allocator) olderThan(m *member, addr netip.Addr) refusal {
 }
 
 // keep returns what of its addresses the request still agrees with (rule 1).
-func (a *Allocator) keep(r *Request, stays []netip.Addr, moving bool) []netip.Addr {
+func (a *Allocator) keep(r *Request, stays []netip.Addr) []netip.Addr {
 	var kept []netip.Addr
 	for _, f := range r.Families {
 		i := slices.IndexFunc(stays, func(addr netip.Addr) bool { return FamilyOf(addr) == f })
@@ -228,12 +222,19 @@ func (a *Allocator) keep(r *Request, stays []netip.Addr, moving bool) []netip.Ad
 		if want, named := r.wanted(f); named && want != stays[i] {
 			continue
 		}
-		if moving && a.Pool(stays[i]) != r.Pool {
-			continue // where its pool moved away from the address, it stays
+		if !a.agrees(r.Pool, stays[i]) {
+			continue
 		}
 		kept = append(kept, stays[i])
 	}
 	return kept
+}
+
+// agrees says whether a held address is of the pool that is asked for, "" being any. One of
+// no pool that is known agrees with a pool that does not exist: it may be that one's.
+func (a *Allocator) agrees(asked name.PoolName, held netip.Addr) bool {
+	origin := a.Pool(held)
+	return asked == "" || asked == origin || origin == "" && a.byName[asked] == nil
 }
 
 // assign gives what kept lacks.
@@ -291,12 +292,16 @@ func (a *Allocator) grantable(r *Request, want netip.Addr) refusal {
 	if no := a.taken(&r.Holder, want); no.says() {
 		return no
 	}
-	p := a.poolOf(want)
+	p, from := a.poolOf(want), a.Pool(want)
 	switch {
+	case r.Pool != "" && from != "" && from != r.Pool:
+		return refuse(v1alpha1.ReasonAddressNotInPool, "%s is in IPAddressPool %s, not in the requested pool %s.", want, from, r.Pool)
+	case a.reservedFor(r, want):
+		return refusal{}
 	case p == nil:
 		return a.whyNot(want)
-	case r.Pool != "" && p.Name != r.Pool:
-		return refuse(v1alpha1.ReasonAddressNotInPool, "%s is in IPAddressPool %s, not in the requested pool %s.", want, p.Name, r.Pool)
+	case p.Name != from:
+		return refuse(v1alpha1.ReasonAddressNotInPool, "%s is held from IPAddressPool %s, which does not hand it out any more.", want, from)
 	}
 	return a.admits(p, r)
 }
@@ -402,12 +407,12 @@ func (a *Allocator) pick(r *Request, p *pool, families []Family, now time.Time) 
 	return got, shared, refusal{}
 }
 
-// shareable finds the lowest address of a pool with the Service's sharing key that it can
-// share; if there is none, it says who stands in the way at the lowest, if anybody does.
+// shareable finds the lowest address of a pool that others hold and the requester can have
+// too; if there is none, it says who stands in the way at the lowest, if anybody does.
 func (a *Allocator) shareable(r *Request, p *pool, f Family) (lowest netip.Addr, found bool, conflict refusal) {
 	var blocked netip.Addr
-	for addr := range a.byKey[r.Sharing.Key] {
-		if FamilyOf(addr) != f || a.poolOf(addr) != p || found && lowest.Less(addr) {
+	for _, addr := range a.related(r) {
+		if h := a.held[addr]; FamilyOf(addr) != f || h.pool != p || h.spec != p || found && lowest.Less(addr) {
 			continue
 		}
 		no := a.taken(&r.Holder, addr)
@@ -419,6 +424,21 @@ func (a *Allocator) shareable(r *Request, p *pool, f Family) (lowest netip.Addr,
 		}
 	}
 	return lowest, found, conflict
+}
+
+// related lists the addresses with a Service's sharing key, or of the Services that name a claim.
+func (a *Allocator) related(r *Request) []netip.Addr {
+	if r.Kind == KindService && len(a.byKey[r.Sharing.Key]) == 0 {
+		return nil
+	}
+	if r.Kind == KindService {
+		return slices.Collect(maps.Keys(a.byKey[r.Sharing.Key]))
+	}
+	var list []netip.Addr
+	for _, m := range a.naming[r.Key] {
+		list = append(list, m.addresses...)
+	}
+	return list
 }
 
 func (a *Allocator) inUse(addr netip.Addr) bool { return a.held[addr] != nil }

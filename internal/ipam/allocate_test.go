@@ -49,6 +49,12 @@ func pool(n string, rs ...string) ipam.Pool {
 	return ipam.Pool{Name: name.PoolName(n), Ranges: ranges(rs...), AutoAssign: true, AvoidBuggyIPs: true}
 }
 
+// formerly is a pool that handed out ranges which its spec no longer has.
+func formerly(p ipam.Pool, rs ...string) ipam.Pool {
+	p.Former, p.Origin = ranges(rs...), ranges(rs...)
+	return p
+}
+
 func TestAllocate(t *testing.T) {
 	t.Parallel()
 	four, six := ipam.IPv4, ipam.IPv6
@@ -126,7 +132,9 @@ func TestAllocate(t *testing.T) {
 		{name: "RequireDualStack does not give up a held address of no pool", pools: []ipam.Pool{pool("b", "198.51.100.0/24", "2001:db8::/64")}, holds: "192.0.2.50", ask: dual(2), want: "192.0.2.50", reason: v1alpha1.ReasonFamilyUnavailable},
 		{name: "a family that the Service gave up is released", pools: []ipam.Pool{pool("a", "192.0.2.0/24", "2001:db8::/64")}, holds: "192.0.2.50 2001:db8::5", ask: request("web", six), want: "2001:db8::5"},
 		{name: "asking for another address moves", pools: []ipam.Pool{pool("a", "192.0.2.0/24")}, holds: "192.0.2.50", ask: asking(request("web", four), "", "192.0.2.60"), want: "192.0.2.60"},
-		{name: "an address that its named pool no longer contains stays", pools: []ipam.Pool{pool("a", "192.0.2.0/24"), manual}, holds: "192.0.2.50", ask: asking(request("web", four), "manual", ""), want: "192.0.2.50"},
+		{name: "an address that its named pool no longer contains stays, though another pool does", pools: []ipam.Pool{pool("a", "192.0.2.0/24"), formerly(manual, "192.0.2.50-192.0.2.50")}, holds: "192.0.2.50", ask: asking(request("web", four), "manual", ""), want: "192.0.2.50"},
+		{name: "a pool that was named while nobody looked is given", pools: []ipam.Pool{pool("a", "192.0.2.0/24"), manual}, holds: "192.0.2.50", ask: asking(request("web", four), "manual", ""), want: "203.0.113.1"},
+		{name: "an address of no pool stays though it names a pool that is gone", pools: []ipam.Pool{manual}, holds: "192.0.2.50", ask: asking(request("web", four), "gone", ""), want: "192.0.2.50"},
 		{name: "asking for what is taken loses nothing", pools: []ipam.Pool{pool("a", "192.0.2.0/24")}, holds: "192.0.2.50", taken: "192.0.2.60", ask: asking(request("web", four), "", "192.0.2.60"), want: "192.0.2.50", reason: v1alpha1.ReasonAddressInUse},
 		{name: "one named address brings the other family from its own pool", pools: []ipam.Pool{pool("a", "192.0.2.0/24", "2001:db8::/64"), pool("b", "198.51.100.0/24", "2001:db8:b::/64")}, holds: "192.0.2.50 2001:db8::5", ask: asking(dual(2), "", "198.51.100.3"), want: "198.51.100.3 2001:db8:b::1"},
 		{name: "addresses of two pools are refused", pools: []ipam.Pool{pool("a", "192.0.2.0/24"), pool("b", "2001:db8::/64")}, ask: asking(dual(2), "", "192.0.2.3 2001:db8::3"), reason: v1alpha1.ReasonInvalidRequest, says: "one pool"},

@@ -20,7 +20,7 @@ type Allocator struct {
 	index   []owned // sorted
 	held    map[netip.Addr]*held
 	members map[Key]*member
-	retired map[netip.Addr]*held // those of held that no pool hands out any more
+	retired map[netip.Addr]*held // those of held whose pool does not hand them out any more
 
 	byKey   map[string]map[netip.Addr]int // how many holders have a sharing key, by address
 	naming  map[Key]map[Key]*member       // the Services that name a claim
@@ -28,6 +28,9 @@ type Allocator struct {
 	news    news
 
 	namespaces map[string]labels.Set
+
+	spareMembers spare[member]
+	spareHeld    spare[held]
 }
 
 // pool is a Pool and what is free and used of it.
@@ -46,11 +49,11 @@ type owned struct {
 
 // held is one address in use.
 type held struct {
-	holders []*member // oldest first; includes those that give it up but whose status still holds it
-	origin  name.PoolName
-	pool    *pool      // of that name; nil: there is none
-	inSpec  bool       // the pool still hands it out
-	only    [1]*member // room for holders, of which there is mostly one
+	holders []*member     // oldest first; includes those that give it up but whose status still holds it
+	origin  name.PoolName // the pool that it was taken from
+	pool    *pool         // of that name; nil: there is none
+	spec    *pool         // the pool that hands it out now; nil: none
+	only    [1]*member    // room for holders, of which there is mostly one
 }
 
 // member is a holder, or one who waits.
@@ -61,7 +64,28 @@ type member struct {
 	decision  Decision
 	asked     bool // Request is one
 	waits     bool
-	moving    bool // the Service asked for another pool since it got its addresses
+}
+
+// spare keeps a few values for the next use, so that who comes and goes leaves no garbage.
+type spare[T any] []*T
+
+// get returns a zero value.
+func (s *spare[T]) get() *T {
+	last := len(*s) - 1
+	if last < 0 {
+		return new(T)
+	}
+	v := (*s)[last]
+	*s = (*s)[:last]
+	return v
+}
+
+// put takes a value that nobody refers to any more.
+func (s *spare[T]) put(v *T) {
+	if len(*s) < 64 {
+		*v = *new(T)
+		*s = append(*s, v)
+	}
 }
 
 // New returns an Allocator without pools.
@@ -92,7 +116,7 @@ func (a *Allocator) SetPools(pools []Pool) {
 			changed = true
 			state = newPool(p, state)
 		}
-		state.Origin = p.Origin
+		state.Former, state.Origin = p.Former, p.Origin
 		a.pools = append(a.pools, state)
 		a.byName[p.Name] = state
 		for _, r := range p.Ranges {
@@ -120,8 +144,8 @@ func (a *Allocator) Relabel(namespace string, l labels.Set) {
 	a.news.namespaces = append(a.news.namespaces, namespace)
 }
 
-// Labelled says whether Relabel has given a namespace labels.
-func (a *Allocator) Labelled(namespace string) bool { return len(a.namespaces[namespace]) > 0 }
+// Labeled says whether Relabel has given a namespace labels.
+func (a *Allocator) Labeled(namespace string) bool { return len(a.namespaces[namespace]) > 0 }
 
 // newPool makes the free lists of a pool; what cooled in the old ones goes on cooling.
 func newPool(p Pool, old *pool) *pool {
@@ -176,34 +200,41 @@ func (h *held) recount(addr netip.Addr) {
 	}
 }
 
-// place finds the pool of a held address and counts it there.
+// place finds the pools of a held address: the one that it was taken from, which stays the
+// same for as long as that exists, and the one that hands it out now, which counts it.
 func (a *Allocator) place(addr netip.Addr, h *held) {
-	h.pool, h.inSpec = a.poolOf(addr), true
-	if h.pool == nil {
-		h.pool, h.inSpec = a.formerPool(addr, h.origin), false
+	h.spec = a.poolOf(addr)
+	if h.origin == "" || a.byName[h.origin] == nil && h.spec != nil {
+		h.origin = a.originOf(addr)
+	}
+	h.pool = a.byName[h.origin]
+	if h.pool == nil || h.pool != h.spec {
 		a.retired[addr] = h
 	}
-	if h.pool == nil {
-		return
-	}
-	h.origin = h.pool.Name
-	if h.inSpec {
+	if h.spec != nil {
 		f := FamilyOf(addr).index()
-		h.pool.assigned[f]++
-		h.pool.free[f].hold(addr)
+		h.spec.assigned[f]++
+		h.spec.free[f].hold(addr)
 	}
 }
 
-// formerPool returns the pool that handed an address out before; nil: none that exists.
-func (a *Allocator) formerPool(addr netip.Addr, before name.PoolName) *pool {
-	if before != "" {
-		return a.byName[before]
+// originOf finds out which pool an address was taken from that was held before, by what
+// pools say of themselves.
+func (a *Allocator) originOf(addr netip.Addr) name.PoolName {
+	for _, p := range a.pools {
+		if inAny(p.Former, addr) {
+			return p.Name
+		}
 	}
-	i := slices.IndexFunc(a.pools, func(p *pool) bool { return inAny(p.Origin, addr) })
-	if i < 0 {
-		return nil
+	if p := a.poolOf(addr); p != nil {
+		return p.Name
 	}
-	return a.pools[i]
+	for _, p := range a.pools {
+		if inAny(p.Origin, addr) {
+			return p.Name
+		}
+	}
+	return ""
 }
 
 // poolOf returns the pool that may hand an address out, or nil.
@@ -223,6 +254,11 @@ func (a *Allocator) Pool(addr netip.Addr) name.PoolName {
 	if h := a.held[addr]; h != nil {
 		return h.origin
 	}
+	return a.source(addr)
+}
+
+// source returns the name of the pool that hands an address out, or "".
+func (a *Allocator) source(addr netip.Addr) name.PoolName {
 	if p := a.poolOf(addr); p != nil {
 		return p.Name
 	}
@@ -270,7 +306,7 @@ func (a *Allocator) Leaving(k Key) []netip.Addr {
 func (a *Allocator) Hold(h Holder, addresses []netip.Addr, now time.Time) {
 	m := a.join(&h, now)
 	a.know(m, &Request{Holder: h})
-	a.give(m, slices.Clone(addresses))
+	a.give(m, slices.Clone(addresses), a.originOf)
 	a.vacate(m, now)
 }
 
@@ -287,11 +323,12 @@ func (a *Allocator) Release(k Key, now time.Time) {
 	if m == nil {
 		return
 	}
-	a.give(m, nil)
+	a.give(m, nil, nil)
 	a.vacate(m, now)
 	a.enlist(m, false)
 	a.wait(m, false)
 	delete(a.members, k)
+	a.spareMembers.put(m)
 	if k.Kind == KindClaim {
 		a.news.claims = append(a.news.claims, k)
 	}
@@ -305,7 +342,7 @@ func (a *Allocator) join(h *Holder, now time.Time) *member {
 		m = nil
 	}
 	if m == nil {
-		m = &member{}
+		m = a.spareMembers.get()
 		m.Holder = *h
 		a.members[h.Key] = m
 		a.enlist(m, true)
@@ -373,9 +410,9 @@ func (a *Allocator) share(m *member, addr netip.Addr, n int) {
 	}
 }
 
-// give makes a member hold exactly some addresses. What it held beside is leaving. The
-// slice is the member's from then on.
-func (a *Allocator) give(m *member, addresses []netip.Addr) {
+// give makes a member hold exactly some addresses; origin says from which pool those are
+// that nobody held. What it held beside is leaving. The slice is the member's from then on.
+func (a *Allocator) give(m *member, addresses []netip.Addr, origin func(netip.Addr) name.PoolName) {
 	before := m.addresses
 	if slices.Equal(before, addresses) {
 		return
@@ -388,16 +425,17 @@ func (a *Allocator) give(m *member, addresses []netip.Addr) {
 	m.addresses = addresses
 	for _, addr := range addresses {
 		if !slices.Contains(before, addr) {
-			a.take(m, addr)
+			a.take(m, addr, origin)
 		}
 	}
 }
 
 // take adds a member to the holders of an address that is among its own now.
-func (a *Allocator) take(m *member, addr netip.Addr) {
+func (a *Allocator) take(m *member, addr netip.Addr, origin func(netip.Addr) name.PoolName) {
 	h := a.held[addr]
 	if h == nil {
-		h = &held{}
+		h = a.spareHeld.get()
+		h.origin = origin(addr)
 		h.holders = h.only[:0]
 		a.held[addr] = h
 		a.place(addr, h)
@@ -411,9 +449,9 @@ func (a *Allocator) take(m *member, addr netip.Addr) {
 		h.holders = append(h.holders, m)
 		h.sort()
 	}
-	if m.Sharing.Key != "" {
-		a.share(m, addr, 1)
-		a.free(addr)
+	a.share(m, addr, 1)
+	if m.Sharing.Key != "" || m.Claim != "" {
+		a.free(addr) // somebody may have it too
 	}
 }
 
@@ -421,6 +459,7 @@ func (a *Allocator) take(m *member, addr netip.Addr) {
 func (a *Allocator) leave(m *member, addr netip.Addr) {
 	if h := a.held[addr]; h.limited() && !m.Foreign && !h.uses(m.Namespace, addr, m) {
 		h.pool.used[m.Namespace]--
+		a.free(addr)
 	}
 	m.leaving = append(m.leaving, addr)
 	a.share(m, addr, -1)
@@ -437,11 +476,12 @@ func (a *Allocator) vacate(m *member, now time.Time) {
 		}
 		delete(a.held, addr)
 		delete(a.retired, addr)
-		if h.inSpec {
+		if h.spec != nil {
 			f := FamilyOf(addr).index()
-			h.pool.assigned[f]--
-			h.pool.free[f].put(addr, now.Add(h.pool.ReuseDelay).UnixNano())
+			h.spec.assigned[f]--
+			h.spec.free[f].put(addr, now.Add(h.spec.ReuseDelay).UnixNano())
 		}
+		a.spareHeld.put(h)
 	}
 	m.leaving = nil
 }
@@ -449,7 +489,7 @@ func (a *Allocator) vacate(m *member, now time.Time) {
 // free notes that there is something at an address for one who waits.
 func (a *Allocator) free(addr netip.Addr) {
 	if len(a.waiting) > 0 {
-		a.news.freed = append(a.news.freed, addr)
+		a.news.freed = append(a.news.freed, freed{addr, a.Pool(addr)})
 	}
 }
 

@@ -10,14 +10,17 @@ import (
 )
 
 // claimed makes a Service's request one for the addresses of the claim that it names
-// (rule 3). A claim of another namespace cannot be named.
-func (a *Allocator) claimed(r *Request) (*Request, refusal) {
+// (rule 3). A claim of another namespace cannot be named. One that does not exist has left
+// its addresses to a Service that holds some.
+func (a *Allocator) claimed(r *Request, holds bool) (*Request, refusal) {
 	if r.Claim == "" || r.Kind == KindClaim {
 		return r, refusal{}
 	}
 	key := ClaimKey(r.Namespace, r.Claim)
 	claim := a.members[key]
 	switch {
+	case claim == nil && holds:
+		return r, refusal{}
 	case claim == nil:
 		return r, refuse(v1alpha1.ReasonClaimMissing, "%s does not exist.", key)
 	case len(claim.addresses) == 0 && claim.decision.Reason == "":
@@ -43,6 +46,12 @@ func (a *Allocator) claimed(r *Request) (*Request, refusal) {
 	bound := *r
 	bound.Addresses, bound.Families = addresses, families
 	return &bound, refusal{}
+}
+
+// reservedFor says whether an address is held by the claim that a Service names: the claim
+// has met the rules of its pool, and an edit of that takes nothing away from it.
+func (a *Allocator) reservedFor(r *Request, addr netip.Addr) bool {
+	return r.Kind == KindService && r.Claim != "" && slices.Contains(a.Held(ClaimKey(r.Namespace, r.Claim)), addr)
 }
 
 // adopt finds, for a claim without address, what the oldest Service that names it holds:

@@ -1,37 +1,33 @@
 package ipam
 
 import (
-	"container/heap"
+	"encoding/binary"
+	"math/bits"
 	"net/netip"
 	"slices"
 	"time"
 
+	"github.com/RoaringBitmap/roaring/v2/roaring64"
 	"go4.org/netipx"
 )
 
 // free knows what is free in an ordered list of ranges, without listing it.
 //
 // A cursor moves through the ranges once. Whatever lies before it is held, or was
-// returned and waits in a heap; whatever lies at or after it is free unless held. So the
-// lowest free address is the top of the heap or else the cursor, and a range costs
-// nothing but its two ends however large it is. Addresses freed a moment ago cool in a
-// queue and are handed out last.
+// returned and stands in a compressed bitmap; whatever lies at or after it is free unless
+// held. So the lowest free address is the first of the bitmap or else the cursor, and a
+// range costs nothing but its two ends however large it is. Addresses freed a moment ago
+// cool in a queue and are handed out last.
 type free struct {
 	ranges   []netipx.IPRange
 	byFrom   []int // indexes of ranges, sorted by From
 	skip     func(netip.Addr) bool
-	at       int        // index of the range that the cursor is in
-	next     netip.Addr // the cursor; invalid: the start of that range
-	returned returned
+	at       int               // index of the range that the cursor is in
+	next     netip.Addr        // the cursor; invalid: the start of that range
+	returned *roaring64.Bitmap // by place
 	cooling  queue
-	marks    map[netip.Addr]mark // of what is in returned or cooling
+	cools    map[netip.Addr]uint64 // the serial of the entry in cooling that counts
 	serial   uint64
-}
-
-// mark says which entry of an address counts: the one with this serial.
-type mark struct {
-	serial uint64
-	cools  bool
 }
 
 // queue is what cools, the oldest first. Its front is cut off now and then, not each time.
@@ -59,7 +55,7 @@ func (q *queue) drop() {
 
 // newFree makes a list of all that ranges contain and skip does not.
 func newFree(ranges []netipx.IPRange, skip func(netip.Addr) bool) *free {
-	f := &free{ranges: ranges, skip: skip, marks: map[netip.Addr]mark{}, byFrom: make([]int, len(ranges))}
+	f := &free{ranges: ranges, skip: skip, returned: roaring64.New(), cools: map[netip.Addr]uint64{}, byFrom: make([]int, len(ranges))}
 	for i := range ranges {
 		f.byFrom[i] = i
 	}
@@ -83,11 +79,8 @@ func (f *free) rangeOf(a netip.Addr) int {
 // stays free: first returns it again until somebody holds it.
 func (f *free) first(now time.Time, held func(netip.Addr) bool) (netip.Addr, bool) {
 	f.thaw(now)
-	for len(f.returned) > 0 {
-		if e := f.returned[0]; f.marks[e.addr] == (mark{serial: e.serial}) {
-			return e.addr, true
-		}
-		heap.Pop(&f.returned)
+	if !f.returned.IsEmpty() {
+		return f.address(f.returned.Minimum()), true
 	}
 	if a, ok := f.advance(held); ok {
 		return a, true
@@ -108,7 +101,7 @@ func (f *free) advance(held func(netip.Addr) bool) (netip.Addr, bool) {
 		if !f.next.IsValid() {
 			f.next = r.From()
 		}
-		if a := f.next; !f.marks[a].cools && !f.skip(a) && !held(a) {
+		if a := f.next; f.cools[a] == 0 && !f.skip(a) && !held(a) {
 			return a, true
 		}
 		if f.next == r.To() {
@@ -127,12 +120,17 @@ func (f *free) put(a netip.Addr, until int64) {
 		return
 	}
 	f.serial++
-	f.marks[a] = mark{f.serial, true}
+	f.cools[a] = f.serial
 	f.cooling.entries = append(f.cooling.entries, cooled{addr: a, until: until, serial: f.serial})
 }
 
 // hold forgets an address that somebody holds now.
-func (f *free) hold(a netip.Addr) { delete(f.marks, a) }
+func (f *free) hold(a netip.Addr) {
+	delete(f.cools, a)
+	if place, passed := f.place(a); passed {
+		f.returned.Remove(place)
+	}
+}
 
 // thaw moves what has cooled to where it is handed out again in order.
 func (f *free) thaw(now time.Time) {
@@ -142,53 +140,47 @@ func (f *free) thaw(now time.Time) {
 		if !f.counts(c) {
 			continue
 		}
-		if !f.passed(c.addr) {
-			delete(f.marks, c.addr)
-			continue
+		delete(f.cools, c.addr)
+		if place, passed := f.place(c.addr); passed {
+			f.returned.Add(place)
 		}
-		f.marks[c.addr] = mark{serial: c.serial}
-		heap.Push(&f.returned, entry{rank: f.rangeOf(c.addr), addr: c.addr, serial: c.serial})
 	}
 }
 
 // counts says whether an entry of cooling is the one that counts for its address.
-func (f *free) counts(c cooled) bool { return f.marks[c.addr] == mark{c.serial, true} }
+func (f *free) counts(c cooled) bool { return f.cools[c.addr] == c.serial }
 
-// passed says whether the cursor will not come to an address any more.
-func (f *free) passed(a netip.Addr) bool {
+// offsetBits leaves room for as many addresses of one range before the cursor, which have
+// all been looked at one by one, and for 2^24 ranges.
+const offsetBits = 40
+
+// place numbers the addresses that the cursor has passed, in the order of the ranges. It
+// is false for those that the cursor is still to come to.
+func (f *free) place(a netip.Addr) (uint64, bool) {
 	i := f.rangeOf(a)
-	if i != f.at {
-		return i < f.at
+	if i < 0 || i > f.at || i == f.at && !(f.next.IsValid() && a.Less(f.next)) {
+		return 0, false
 	}
-	return f.next.IsValid() && a.Less(f.next)
+	return uint64(i)<<offsetBits | (low(a) - low(f.ranges[i].From())), true
 }
 
-// entry is a returned address; rank is the index of its range.
-type entry struct {
-	rank   int
-	addr   netip.Addr
-	serial uint64
-}
-
-// returned is a heap in the order of ranges, then addresses.
-type returned []entry
-
-func (r returned) Len() int { return len(r) }
-func (r returned) Less(i, j int) bool {
-	if r[i].rank != r[j].rank {
-		return r[i].rank < r[j].rank
+// address is the inverse of place.
+func (f *free) address(place uint64) netip.Addr {
+	from, offset := f.ranges[place>>offsetBits].From(), place&(1<<offsetBits-1)
+	if from.Is4() {
+		b := from.As4()
+		binary.BigEndian.PutUint32(b[:], binary.BigEndian.Uint32(b[:])+uint32(offset))
+		return netip.AddrFrom4(b)
 	}
-	return r[i].addr.Less(r[j].addr)
+	b := from.As16()
+	sum, carry := bits.Add64(low(from), offset, 0)
+	binary.BigEndian.PutUint64(b[8:], sum)
+	binary.BigEndian.PutUint64(b[:8], binary.BigEndian.Uint64(b[:8])+carry)
+	return netip.AddrFrom16(b)
 }
-func (r returned) Swap(i, j int) { r[i], r[j] = r[j], r[i] }
 
-// Push implements heap.Interface.
-func (r *returned) Push(x any) { *r = append(*r, x.(entry)) }
-
-// Pop implements heap.Interface.
-func (r *returned) Pop() any {
-	last := len(*r) - 1
-	e := (*r)[last]
-	*r = (*r)[:last]
-	return e
+// low is the last 64 bits of an address.
+func low(a netip.Addr) uint64 {
+	b := a.As16()
+	return binary.BigEndian.Uint64(b[8:])
 }

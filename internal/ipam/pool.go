@@ -62,8 +62,11 @@ type Pool struct {
 	Excluded []netipx.IPRange
 	// Reserved lie in spec, but belong to nodes, Services or pods of the cluster.
 	Reserved []netipx.IPRange
-	// Origin are the pool's when they are held, though no pool hands them out: they lie in
-	// spec but are excluded or reserved, or they lay in spec before.
+	// Former were handed out by this pool, if they are held: they lay in spec before. They
+	// stay the pool's though another may hand them out now.
+	Former []netipx.IPRange
+	// Origin are the pool's when they are held and nobody hands them out: they lie in spec
+	// but are excluded or reserved, or they lay in spec before.
 	Origin []netipx.IPRange
 	// AvoidBuggyIPs keeps automatic choice away from IPv4 .0 and .255.
 	AvoidBuggyIPs bool
@@ -105,7 +108,7 @@ func (a *Admission) admits(r *Request, namespaceLabels labels.Set) bool {
 	return namespace && (len(a.ServiceSelectors) == 0 || matches(a.ServiceSelectors, r.Labels))
 }
 
-// Equal says whether two pools hand out alike; their Origin may differ.
+// Equal says whether two pools hand out alike; their Former and Origin may differ.
 func (p Pool) Equal(o Pool) bool {
 	return p.Name == o.Name && p.AvoidBuggyIPs == o.AvoidBuggyIPs && p.AutoAssign == o.AutoAssign &&
 		p.Drain == o.Drain && p.Deleting == o.Deleting && p.Reassign == o.Reassign && p.ReuseDelay == o.ReuseDelay &&

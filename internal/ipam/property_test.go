@@ -3,7 +3,6 @@ package ipam_test
 import (
 	"fmt"
 	"net/netip"
-	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -139,33 +138,4 @@ func TestAllocatorAgreesWithModel(t *testing.T) {
 
 func key(service string) ipam.Key {
 	return ipam.ServiceKey(name.ServiceKey{Namespace: "shop", Name: service})
-}
-
-// BenchmarkAllocateRelease allocates and releases one address beside many that are held.
-func BenchmarkAllocateRelease(b *testing.B) {
-	for _, held := range []int{10, 1_000, 100_000, 1_000_000} {
-		b.Run(fmt.Sprintf("held=%d", held), func(b *testing.B) {
-			a := ipam.New()
-			p := pool("a", "10.0.0.0/8")
-			p.ReuseDelay = time.Minute
-			a.SetPools([]ipam.Pool{p})
-			request := func(i int) ipam.Request {
-				return ipam.Request{Holder: ipam.Holder{Key: ipam.ServiceKey(name.ServiceKey{Namespace: "n", Name: fmt.Sprint(i)})}, Families: []ipam.Family{ipam.IPv4}, Required: 1}
-			}
-			for i := range held {
-				a.Allocate(request(i), start)
-			}
-			r := request(-1)
-			now := start
-			runtime.GC()
-			b.ResetTimer()
-			for range b.N {
-				now = now.Add(time.Millisecond)
-				if d := a.Allocate(r, now); d.Reason != "" {
-					b.Fatal(d.Message)
-				}
-				a.Release(r.Key, now)
-			}
-		})
-	}
 }

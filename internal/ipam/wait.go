@@ -6,14 +6,22 @@ import (
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/ballast-lb/ballast/internal/name"
 )
 
 // news is what has happened since the last Retry that could help somebody who waits.
 type news struct {
 	pools      bool
-	freed      []netip.Addr // an address, or a place beside others at one
-	claims     []Key        // came, went or changed
-	namespaces []string     // have other labels
+	freed      []freed
+	claims     []Key    // came, went or changed
+	namespaces []string // have other labels
+}
+
+// freed is an address, or a place beside others at one, and the pool that it was taken from.
+type freed struct {
+	addr   netip.Addr
+	origin name.PoolName
 }
 
 func (n news) none() bool { return !n.pools && len(n.freed)+len(n.claims)+len(n.namespaces) == 0 }
@@ -51,7 +59,7 @@ func (a *Allocator) wait(m *member, waits bool) {
 func (a *Allocator) due(n news) []*member {
 	due := map[Key]*member{}
 	for k, m := range a.waiting {
-		if n.pools || slices.Contains(n.namespaces, m.Namespace) || slices.ContainsFunc(n.freed, func(addr netip.Addr) bool { return a.helps(addr, m) }) {
+		if n.pools || slices.Contains(n.namespaces, m.Namespace) || slices.ContainsFunc(n.freed, func(f freed) bool { return a.helps(f, m) }) {
 			due[k] = m
 		}
 	}
@@ -84,22 +92,30 @@ func (a *Allocator) displaced(due map[Key]*member) {
 
 // helps says whether a freed address, or what a namespace no longer uses of its pool,
 // could help one who waits.
-func (a *Allocator) helps(addr netip.Addr, m *member) bool {
-	if m.Claim != "" || slices.Contains(m.Addresses, addr) || slices.Contains(m.addresses, addr) {
+func (a *Allocator) helps(f freed, m *member) bool {
+	if m.Claim != "" || slices.Contains(m.Addresses, f.addr) || slices.Contains(m.addresses, f.addr) {
 		return true
 	}
-	p := a.poolOf(addr)
+	if p := a.poolOf(f.addr); p != nil && a.wants(m, p) {
+		return true
+	}
+	p := a.byName[f.origin]
+	return p != nil && a.wants(m, p)
+}
+
+// wants says whether one who waits could get what it lacks from a pool.
+func (a *Allocator) wants(m *member, p *pool) bool {
 	switch {
-	case p == nil:
-		return false
-	case len(m.addresses) > 0 && m.decision.Reason == "":
-		return a.Pool(m.addresses[0]) == p.Name
+	case len(m.addresses) > 0 && a.Pool(m.addresses[0]) == p.Name:
+		return true
+	case m.decision.Reason == "":
+		return false // only the pool of its address can add to it
 	case len(m.Addresses) > 0:
 		return a.poolOf(m.Addresses[0]) == p
 	case m.Pool != "":
 		return m.Pool == p.Name
 	}
-	return p.AutoAssign && slices.Contains(m.Families, FamilyOf(addr))
+	return p.AutoAssign
 }
 
 // inAge sorts members, the oldest first.
