@@ -24,6 +24,7 @@ import (
 	"github.com/ballast-lb/ballast/internal/config"
 	"github.com/ballast-lb/ballast/internal/ipam"
 	"github.com/ballast-lb/ballast/internal/kube"
+	"github.com/ballast-lb/ballast/internal/name"
 )
 
 // claims gives each AddressClaim its addresses.
@@ -33,6 +34,7 @@ type claims struct {
 	events events
 	log    logr.Logger
 	woken  chan event.GenericEvent
+	hold   func(context.Context, name.PoolName) (bool, error) // as of services
 }
 
 func (r *claims) setUp(mgr manager.Manager) error {
@@ -61,6 +63,9 @@ func (r *claims) Reconcile(ctx context.Context, req reconcile.Request) (reconcil
 	d, bound, err := r.ledger.decideClaim(ctx, &c, request)
 	if err != nil {
 		return reconcile.Result{}, err
+	}
+	if held, err := r.hold(ctx, d.Pool); err != nil || !held {
+		return reconcile.Result{RequeueAfter: holdPause}, err
 	}
 	err = r.write(ctx, &c, claimStatus(&c, d, bound.Name), d)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {

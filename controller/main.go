@@ -112,9 +112,9 @@ func wire(ctx context.Context, mgr manager.Manager, o *kube.Options, log logr.Lo
 	say := events{recorder}
 	ledger := newLedger(mgr.GetAPIReader(), mgr.GetClient(), o.Class, log.WithName("ledger"))
 	status := newPools(mgr.GetClient(), ledger)
-	claimed := &claims{client: mgr.GetClient(), ledger: ledger, events: say, log: log.WithName("claims")}
+	claimed := &claims{client: mgr.GetClient(), ledger: ledger, events: say, log: log.WithName("claims"), hold: status.hold}
 	conf := &configuration{client: mgr.GetClient(), ledger: ledger, events: say, pools: status.changed}
-	served := &services{client: mgr.GetClient(), class: o.Class, ledger: ledger, events: say, log: log.WithName("services"), brake: newBrake(time.Now), reader: mgr.GetAPIReader()}
+	served := &services{client: mgr.GetClient(), class: o.Class, ledger: ledger, events: say, log: log.WithName("services"), brake: newBrake(time.Now), reader: mgr.GetAPIReader(), hold: status.hold}
 	status.ready = conf.poolReady
 	ledger.used = status.changed
 	ledger.wake = func(ctx context.Context, key ipam.Key) {

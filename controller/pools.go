@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -125,17 +126,46 @@ func (r *pools) write(ctx context.Context, p *v1alpha1.IPAddressPool) error {
 	return nil
 }
 
+// hold makes sure that a pool has the finalizer before the first Service or claim is told
+// that it holds an address of it. False: somebody else wrote the pool at the same time.
+func (r *pools) hold(ctx context.Context, pool name.PoolName) (bool, error) {
+	if pool == "" {
+		return true, nil
+	}
+	var p v1alpha1.IPAddressPool
+	if err := r.client.Get(ctx, types.NamespacedName{Name: string(pool)}, &p); err != nil {
+		return true, client.IgnoreNotFound(err)
+	}
+	err := r.addFinalizer(ctx, &p)
+	if apierrors.IsConflict(err) {
+		return false, nil
+	}
+	return true, err
+}
+
+func (r *pools) addFinalizer(ctx context.Context, p *v1alpha1.IPAddressPool) error {
+	after := p.DeepCopy()
+	if !p.DeletionTimestamp.IsZero() || !controllerutil.AddFinalizer(after, v1alpha1.FinalizerHeld) {
+		return nil // the API server takes no new finalizer for what is being deleted
+	}
+	return r.writeFinalizers(ctx, p, after)
+}
+
 // keep holds a pool back from deletion by a finalizer for as long as Services hold
 // addresses of it, and no longer.
 func (r *pools) keep(ctx context.Context, p *v1alpha1.IPAddressPool, u usage) error {
+	if u.v4.Assigned.Sign()+u.v6.Assigned.Sign()+len(u.retained) > 0 {
+		return r.addFinalizer(ctx, p)
+	}
 	after := p.DeepCopy()
-	if held := u.v4.Assigned.Sign()+u.v6.Assigned.Sign()+len(u.retained) > 0; held {
-		if !p.DeletionTimestamp.IsZero() || !controllerutil.AddFinalizer(after, v1alpha1.FinalizerHeld) {
-			return nil // the API server takes no new finalizer for what is being deleted
-		}
-	} else if !controllerutil.RemoveFinalizer(after, v1alpha1.FinalizerHeld) {
+	if !controllerutil.RemoveFinalizer(after, v1alpha1.FinalizerHeld) {
 		return nil
 	}
+	return r.writeFinalizers(ctx, p, after)
+}
+
+// writeFinalizers writes what after has to the pool p, and lets p know.
+func (r *pools) writeFinalizers(ctx context.Context, p, after *v1alpha1.IPAddressPool) error {
 	ctx, cancel := context.WithTimeout(ctx, kube.WriteTimeout)
 	defer cancel()
 	if err := r.client.Patch(ctx, after, client.MergeFromWithOptions(p, client.MergeFromWithOptimisticLock{})); client.IgnoreNotFound(err) != nil {

@@ -35,6 +35,9 @@ import (
 // parallelWrites is how many Services are written at once.
 const parallelWrites = 16
 
+// holdPause is how long to wait when somebody else wrote a pool at the same time.
+const holdPause = 20 * time.Millisecond
+
 // wakeBuffer is how many holders the ledger can wake before somebody looks.
 const wakeBuffer = 1024
 
@@ -47,6 +50,8 @@ type services struct {
 	log    logr.Logger
 	woken  chan event.GenericEvent
 	brake  *brake
+	// hold makes sure that a pool is not deleted as if nobody held an address of it; false: try again.
+	hold func(context.Context, name.PoolName) (bool, error)
 	// reader reads live, not from the cache.
 	reader client.Reader
 	// written is what the status of each Service of ours was made to hold.
@@ -148,6 +153,9 @@ func (r *services) serve(ctx context.Context, s *corev1.Service) (reconcile.Resu
 			return reconcile.Result{RequeueAfter: wait}, nil
 		}
 		r.log.Info("somebody else overwrote the ingress", "service", client.ObjectKeyFromObject(s), "ingress", s.Status.LoadBalancer.Ingress)
+	}
+	if held, err := r.hold(ctx, d.Pool); err != nil || !held {
+		return reconcile.Result{RequeueAfter: holdPause}, err
 	}
 	version, err := r.write(ctx, s, d)
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {

@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -104,7 +105,12 @@ func (a *Allocator) Ask(r Request, now time.Time) {
 	a.news.pools = true // all that there are are new to it
 }
 
+// ask takes note of a request. One that makes no sense changes no terms: a slip of the pen
+// loses nothing.
 func (a *Allocator) ask(m *member, r *Request) {
+	if r.Invalid != "" {
+		r.Sharing, r.Claim = m.Sharing, m.Claim
+	}
 	a.know(m, r)
 	m.asked = true
 }
@@ -119,7 +125,7 @@ func (a *Allocator) decide(m *member, old *Holder, now time.Time) Decision {
 	before := m.addresses
 	a.give(m, got, a.source)
 	d := Decision{Addresses: got, Reason: no.reason, Message: no.message}
-	if len(got) > 0 {
+	if len(got) > 0 && a.byName[a.Pool(got[0])] != nil {
 		d.Pool = a.Pool(got[0])
 	}
 	if m.Kind == KindClaim && (!d.Equal(m.decision) || !slices.Equal(before, got)) {
@@ -407,23 +413,31 @@ func (a *Allocator) pick(r *Request, p *pool, families []Family, now time.Time) 
 	return got, shared, refusal{}
 }
 
-// shareable finds the lowest address of a pool that others hold and the requester can have
-// too; if there is none, it says who stands in the way at the lowest, if anybody does.
-func (a *Allocator) shareable(r *Request, p *pool, f Family) (lowest netip.Addr, found bool, conflict refusal) {
-	var blocked netip.Addr
-	for _, addr := range a.related(r) {
-		if h := a.held[addr]; FamilyOf(addr) != f || h.pool != p || h.spec != p || found && lowest.Less(addr) {
-			continue
+// shareable finds an address of a pool that others hold and the requester can have too: one
+// that its namespace uses, which counts toward no quota again, before others, then the
+// lowest. If there is none, it says who stands in the way at the first, if anybody does.
+func (a *Allocator) shareable(r *Request, p *pool, f Family) (addr netip.Addr, found bool, conflict refusal) {
+	candidates := slices.DeleteFunc(a.related(r), func(addr netip.Addr) bool {
+		h := a.held[addr]
+		return FamilyOf(addr) != f || h.pool != p || h.spec != p
+	})
+	others := func(addr netip.Addr) int {
+		if a.held[addr].uses(r.Namespace, addr, nil) {
+			return 0
 		}
+		return 1
+	}
+	slices.SortFunc(candidates, func(x, y netip.Addr) int { return cmp.Or(others(x)-others(y), x.Compare(y)) })
+	for _, addr := range candidates {
 		no := a.taken(&r.Holder, addr)
-		switch {
-		case !no.says():
-			lowest, found = addr, true
-		case !blocked.IsValid() || addr.Less(blocked):
-			blocked, conflict = addr, no
+		if !no.says() {
+			return addr, true, refusal{}
+		}
+		if !conflict.says() {
+			conflict = no
 		}
 	}
-	return lowest, found, conflict
+	return netip.Addr{}, false, conflict
 }
 
 // related lists the addresses with a Service's sharing key, or of the Services that name a claim.

@@ -217,6 +217,7 @@ func TestClaims(t *testing.T) {
 		{name: "a claim that asks for another address moves its Service", events: []event{pools(two()), asks("@n/c"), asks("n/a", claim("c")), asks("@n/c", address("192.0.2.2"))}, want: outcome{"n/a", "192.0.2.2", "@n/c", "192.0.2.2"}},
 		{name: "an address that the Service asks for must be the claim's", events: []event{pools(two()), asks("@n/c"), asks("n/a", claim("c"), address("192.0.2.2"))}, want: outcome{"n/a", "- InvalidRequest"}, message: "they must agree"},
 		{name: "a claim must have every family that the Service requires", events: []event{pools(pool("a", "192.0.2.1-192.0.2.9", "2001:db8::/64")), asks("@n/c"), asks("n/a", claim("c"), dual(2))}, want: outcome{"n/a", "- FamilyUnavailable"}},
+		{name: "a claim's name that makes no sense loses nothing", events: []event{pools(two()), asks("@n/c"), asks("n/a", claim("c")), asks("n/a", func(r *ipam.Request) { r.Invalid = "It makes no sense." })}, want: outcome{"n/a", "192.0.2.1 - InvalidRequest"}},
 		{name: "PreferDualStack is content with what the claim has", events: []event{pools(pool("a", "192.0.2.1-192.0.2.9", "2001:db8::/64")), asks("@n/c"), asks("n/a", claim("c"), dual(1))}, want: outcome{"n/a", "192.0.2.1"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

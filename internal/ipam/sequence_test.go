@@ -70,12 +70,12 @@ func TestAnySequenceKeepsThePromises(t *testing.T) {
 			"ask": act(func(t *rapid.T) {
 				r := drawRequest(t, ipam.KindService)
 				serial++
-				w.ask(r, now, serial)
+				w.ask(t, r, now, serial)
 			}),
 			"claim": act(func(t *rapid.T) {
 				r := drawRequest(t, ipam.KindClaim)
 				serial++
-				w.ask(r, now, serial)
+				w.ask(t, r, now, serial)
 			}),
 			"delete": act(func(t *rapid.T) {
 				if keys := w.keys(); len(keys) > 0 {
@@ -213,14 +213,22 @@ func (w *world) remember() {
 }
 
 // ask is a Service or claim that is created or edited.
-func (w *world) ask(r ipam.Request, now time.Time, serial int) {
+func (w *world) ask(t *rapid.T, r ipam.Request, now time.Time, serial int) {
 	if before, exists := w.asks[r.Key]; exists {
 		r.UID, r.Created = before.UID, before.Created
+		if r.Invalid != "" {
+			r.Sharing, r.Claim = before.Sharing, before.Claim
+		}
 	} else {
 		r.UID, r.Created = fmt.Sprint(serial), now
 	}
 	w.asks[r.Key], w.changed[r.Key] = r, true
-	w.got[r.Key] = w.allocator.Allocate(r, now)
+	before := w.allocator.Held(r.Key)
+	d := w.allocator.Allocate(r, now)
+	if d.Reason != "" && slices.ContainsFunc(d.Addresses, func(a netip.Addr) bool { return !slices.Contains(before, a) }) {
+		t.Fatalf("%s was refused and got something else: %+v; it held %v", r.Key, d, before)
+	}
+	w.got[r.Key] = d
 }
 
 // retry does what the controller does after each event: it asks for whom something has
@@ -359,9 +367,6 @@ func (w *world) verifyKept(t *rapid.T, k ipam.Key, held []netip.Addr) {
 		if !slices.Contains(held, addr) && !w.changed[k] && !reclaimed && !rebound && !met {
 			t.Fatalf("%s lost %s of pool %s without being asked to: it holds %v", k, addr, w.origin[addr], held)
 		}
-	}
-	if w.got[k].Reason != "" && slices.ContainsFunc(held, func(a netip.Addr) bool { return !slices.Contains(w.before[k], a) && !slices.Contains(w.status[k], a) }) {
-		t.Fatalf("%s was refused (%+v) and got something else", k, w.got[k])
 	}
 }
 
