@@ -54,7 +54,11 @@ func (r *claims) Reconcile(ctx context.Context, req reconcile.Request) (reconcil
 	var c v1alpha1.AddressClaim
 	err := r.client.Get(ctx, req.NamespacedName, &c)
 	if apierrors.IsNotFound(err) {
-		return reconcile.Result{}, r.ledger.release(ctx, ipam.ClaimKey(req.Namespace, req.Name))
+		gone, err := r.ledger.gone(ctx, ipam.ClaimKey(req.Namespace, req.Name), &v1alpha1.AddressClaim{})
+		if err != nil || !gone {
+			return reconcile.Result{RequeueAfter: unknownPause}, err
+		}
+		return reconcile.Result{}, nil
 	}
 	if err != nil {
 		return reconcile.Result{}, fmt.Errorf("get AddressClaim: %w", err)

@@ -70,7 +70,10 @@ func (l *ledger) Start(ctx context.Context) error {
 		return nil
 	case set := <-l.pools:
 		l.replace(set)
-		l.allocator.Retry(time.Now()) // all are looked at once anyway, but the oldest choose first
+		l.allocator.Retry(time.Now()) // the oldest choose first
+		for key := range l.allocator.Keys() {
+			l.wake(ctx, key) // one that is gone since then may be so without an event
+		}
 	}
 	for {
 		select {
@@ -251,6 +254,21 @@ func (l *ledger) hold(ctx context.Context, s *corev1.Service) error {
 		l.rebind(h, func() { l.allocator.Hold(h, addresses, time.Now()) })
 		l.used()
 	})
+}
+
+// gone frees all that a holder has that the cache does not know. Who was imported may not
+// have come to the cache yet, so the API server is asked: it says whether o is gone.
+func (l *ledger) gone(ctx context.Context, key ipam.Key, o client.Object) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, kube.WriteTimeout)
+	defer cancel()
+	err := l.reader.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: key.Name}, o)
+	if err == nil {
+		return false, nil
+	}
+	if client.IgnoreNotFound(err) != nil {
+		return false, fmt.Errorf("look whether %s is gone: %w", key, err)
+	}
+	return true, l.release(ctx, key)
 }
 
 // release frees all that a holder has.

@@ -95,8 +95,9 @@ func elect(options *ctrl.Options, cfg *rest.Config, namespace string) error {
 	if err != nil {
 		return fmt.Errorf("find host name: %w", err)
 	}
+	identity := fmt.Sprintf("%s_%d_%s", host, os.Getpid(), uuid.NewUUID())
 	lock, err := resourcelock.NewFromKubeconfig(resourcelock.LeasesResourceLock, namespace, leaseName,
-		resourcelock.ResourceLockConfig{Identity: host + "_" + string(uuid.NewUUID())}, cfg, renewDeadline)
+		resourcelock.ResourceLockConfig{Identity: identity}, cfg, renewDeadline)
 	if err != nil {
 		return fmt.Errorf("make lock: %w", err)
 	}

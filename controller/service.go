@@ -38,6 +38,9 @@ const parallelWrites = 16
 // holdPause is how long to wait when somebody else wrote a pool at the same time.
 const holdPause = 20 * time.Millisecond
 
+// unknownPause is how long to wait for the cache to hear of what the API server knows.
+const unknownPause = 200 * time.Millisecond
+
 // wakeBuffer is how many holders the ledger can wake before somebody looks.
 const wakeBuffer = 1024
 
@@ -90,10 +93,7 @@ func (r *services) Reconcile(ctx context.Context, req reconcile.Request) (reconc
 	err := r.client.Get(ctx, req.NamespacedName, &s)
 	switch {
 	case apierrors.IsNotFound(err):
-		key := name.ServiceKey(req.NamespacedName)
-		r.forget(key)
-		r.foreign.Delete(key)
-		return reconcile.Result{}, r.ledger.release(ctx, ipam.ServiceKey(key))
+		return r.gone(ctx, name.ServiceKey(req.NamespacedName))
 	case err != nil:
 		return reconcile.Result{}, fmt.Errorf("get Service: %w", err)
 	case r.stale(&s):
@@ -108,6 +108,22 @@ func (r *services) Reconcile(ctx context.Context, req reconcile.Request) (reconc
 		return reconcile.Result{}, r.leave(ctx, &s)
 	}
 	return r.serve(ctx, &s)
+}
+
+// gone forgets a Service that the cache does not know.
+func (r *services) gone(ctx context.Context, key name.ServiceKey) (reconcile.Result, error) {
+	gone, err := true, error(nil)
+	if _, seen := r.written.Load(key); seen {
+		err = r.ledger.release(ctx, ipam.ServiceKey(key))
+	} else {
+		gone, err = r.ledger.gone(ctx, ipam.ServiceKey(key), &corev1.Service{})
+	}
+	if err != nil || !gone {
+		return reconcile.Result{RequeueAfter: unknownPause}, err
+	}
+	r.forget(key)
+	r.foreign.Delete(key)
+	return reconcile.Result{}, nil
 }
 
 func (r *services) forget(key name.ServiceKey) {

@@ -108,17 +108,25 @@ func (r *reader) file(name string, read func() ([]byte, error)) error {
 	return nil
 }
 
-// split returns the documents of a file: YAML's between lines of "---", or JSON's one after the other.
-func split(data []byte) (documents [][]byte, err error) {
-	next := utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(data))).Read
+// split returns the documents of a file: JSON's one after the other, or YAML's between
+// lines of "---". What begins with a brace may be either.
+func split(data []byte) ([][]byte, error) {
 	if bytes.HasPrefix(bytes.TrimSpace(data), []byte("{")) {
 		decoder := json.NewDecoder(bytes.NewReader(data))
-		next = func() ([]byte, error) {
+		documents, err := all(func() ([]byte, error) {
 			var document json.RawMessage
 			err := decoder.Decode(&document)
 			return document, err
+		})
+		if err == nil {
+			return documents, nil
 		}
 	}
+	return all(utilyaml.NewYAMLReader(bufio.NewReader(bytes.NewReader(data))).Read)
+}
+
+// all reads documents up to the end.
+func all(next func() ([]byte, error)) (documents [][]byte, err error) {
 	for {
 		document, err := next()
 		switch {

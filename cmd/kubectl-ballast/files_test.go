@@ -34,7 +34,8 @@ func TestReadFiles(t *testing.T) {
 		ignored string
 		err     string
 	}{
-		"one document": {stdin: lanYAML, pools: "lan"},
+		"one document":                             {stdin: lanYAML, pools: "lan"},
+		"YAML that begins with a brace":            {stdin: "{apiVersion: ballast.dev/v1alpha1, kind: IPAddressPool, metadata: {name: lan},\n spec: {addresses: [192.0.2.0/24]}}\n---\n" + wanJSON, pools: "lan wan"},
 		"several documents, some of only comments": {stdin: "# first\n---\n" + lanYAML + "---\n# nothing\n---\n" + wanJSON, pools: "lan wan"},
 		"JSON, one object after the other":         {stdin: wanJSON + "\n" + strings.ReplaceAll(wanJSON, `"wan"`, `"wan2"`), pools: "wan wan2"},
 		"a list, as kubectl get prints it":         {stdin: `{"apiVersion":"v1","kind":"List","metadata":{"resourceVersion":""},"items":[` + wanJSON + `]}`, pools: "wan"},
@@ -52,7 +53,7 @@ func TestReadFiles(t *testing.T) {
 		"somebody else's IPAddressPool is an error":  {stdin: strings.Replace(lanYAML, "ballast.dev/v1alpha1", "metallb.io/v1beta1", 1), err: "its apiVersion is metallb.io/v1beta1, not"},
 		"what is no object is an error":              {stdin: lanYAML + "---\nfoo: bar\n", err: "standard input: document 2: decode object: apiVersion or kind is missing"},
 		"what is no YAML is an error":                {files: map[string]string{"a.yaml": "a: [1"}, err: "a.yaml: "},
-		"JSON that is cut off is an error":           {stdin: wanJSON[:40], err: "standard input: unexpected EOF"},
+		"JSON that is cut off is an error":           {stdin: wanJSON[:40], err: "read standard input: "},
 		"a pool without a name is an error":          {stdin: strings.Replace(lanYAML, "name: lan", "", 1), err: "metadata.name is missing"},
 		"a pool that stands there twice is an error": {files: map[string]string{"a.yaml": lanYAML, "b.yaml": lanYAML}, err: "a.yaml already"},
 	} {

@@ -1,6 +1,7 @@
 package ipam
 
 import (
+	"iter"
 	"maps"
 	"math/big"
 	"net/netip"
@@ -275,6 +276,9 @@ func (h *held) limited() bool { return h.pool != nil && h.pool.used != nil }
 func (h *held) uses(namespace string, addr netip.Addr, but *member) bool {
 	return slices.ContainsFunc(h.holders, func(m *member) bool { return m != but && m.Namespace == namespace && m.has(addr) })
 }
+
+// Keys are all holders and waiters, in no order.
+func (a *Allocator) Keys() iter.Seq[Key] { return maps.Keys(a.members) }
 
 // Known says whether a holder or waiter is known, and as what.
 func (a *Allocator) Known(k Key) (Holder, bool) {

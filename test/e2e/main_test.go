@@ -39,7 +39,7 @@ var (
 func TestMain(m *testing.M) {
 	log.SetLogger(logr.Discard()) // of controller-runtime's client
 	code := m.Run()
-	for _, f := range []*fixture{wide, legacy} {
+	for _, f := range []*fixture{wide, legacy, duo} {
 		if f.lab == nil {
 			continue
 		}
