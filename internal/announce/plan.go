@@ -3,6 +3,7 @@ package announce
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"net/netip"
 	"path"
 	"slices"
@@ -36,7 +37,9 @@ func refuse(reason v1alpha1.Reason, format string, args ...any) refusal {
 	return refusal{reason, fmt.Sprintf(format, args...)}
 }
 
-// Plan says what the view's node announces of a Service, and whether the cluster does. The rules, in order:
+// Plan says what the view's node announces of a Service, and whether the cluster does.
+// Sharers are all other Services of its unit: those that it shares an address with, those
+// that share one with these, and so on. The rules, in order:
 //
 //  1. A Service whose status does not hold its addresses with Allocated True is not announced.
 //  2. An advertisement must select the Service and the pool of its address.
@@ -44,15 +47,15 @@ func refuse(reason v1alpha1.Reason, format string, args ...any) refusal {
 //  4. A node must be selected, wanted by load balancers, with a working network and,
 //     for externalTrafficPolicy Local, with such an endpoint.
 //  5. Layer 2: the node's speaker lives and it has an interface that is up and suits
-//     every address; of all such nodes one owns the addresses.
+//     every address; of the nodes that are so for each Service of the unit that is
+//     announced, one owns the unit.
 //  6. BGP: each such node announces to those of its peers that the advertisement names.
-func Plan(s Service, v *View) Decision {
+func Plan(s Service, sharers []Service, v *View) Decision {
 	if !s.Allocated || len(s.Addresses) == 0 {
 		return Decision{}
 	}
-	endpoints := s.endpointNodes()
-	l2, no2 := v.planLayer2(&s, endpoints)
-	bgp, noB := v.planBGP(&s, endpoints)
+	l2, no2 := v.planLayer2(&s, sharers)
+	bgp, noB := v.planBGP(&s, s.endpointNodes())
 	d := Decision{Owner: l2.owner}
 	if l2.owner != "" && l2.owner == v.Self {
 		d.Layer2 = l2.answers
@@ -115,7 +118,30 @@ type layer2 struct {
 }
 
 // planLayer2 decides the owner of the Service's IPv4 addresses.
-func (v *View) planLayer2(s *Service, endpoints map[name.NodeName]bool) (layer2, refusal) {
+func (v *View) planLayer2(s *Service, sharers []Service) (layer2, refusal) {
+	answers, no := v.candidates(s)
+	if no.reason != "" {
+		return layer2{}, no
+	}
+	candidates, unit := slices.Collect(maps.Keys(answers)), slices.Clone(s.Addresses)
+	for i := range sharers {
+		other := &sharers[i]
+		unit = append(unit, other.Addresses...)
+		theirs, no := v.candidates(other)
+		if !other.Allocated || no.reason != "" {
+			continue // nobody answers for it, so it does not matter
+		}
+		candidates = slices.DeleteFunc(candidates, func(n name.NodeName) bool { return theirs[n] == nil })
+	}
+	if len(candidates) == 0 {
+		return layer2{}, refuse(v1alpha1.ReasonNoEligibleNode, "No node can announce both this Service and those that it shares an address with; give their advertisements the same nodes and interfaces.")
+	}
+	owner := election.Owner(slices.MinFunc(unit, netip.Addr.Compare), candidates)
+	return layer2{owner: owner, answers: answers[owner]}, refusal{}
+}
+
+// candidates returns the nodes that could answer for a Service's IPv4 addresses, and what each would.
+func (v *View) candidates(s *Service) (map[name.NodeName][]Layer2, refusal) {
 	type claim struct {
 		address netip.Addr
 		advs    []*L2Advertisement
@@ -139,14 +165,13 @@ func (v *View) planLayer2(s *Service, endpoints map[name.NodeName]bool) (layer2,
 		}
 	}
 	if len(claims) == 0 {
-		return layer2{}, refuse(v1alpha1.ReasonNoAdvertisement, "No L2Advertisement selects the Service and its pool%s.", v.onlyIPv4(s))
+		return nil, refuse(v1alpha1.ReasonNoAdvertisement, "No L2Advertisement selects the Service and its pool%s.", v.onlyIPv4(s))
 	}
-	nodes, no := v.usable(s, endpoints, selections)
+	nodes, no := v.usable(s, s.endpointNodes(), selections)
 	if no.reason != "" {
-		return layer2{}, no
+		return nil, no
 	}
 	answers := map[name.NodeName][]Layer2{}
-	var candidates []name.NodeName
 	alive := 0
 	for _, n := range nodes {
 		if !n.Alive || !n.Joined {
@@ -161,17 +186,15 @@ func (v *View) planLayer2(s *Service, endpoints map[name.NodeName]bool) (layer2,
 		}
 		if len(list) == len(claims) {
 			answers[n.Name] = list
-			candidates = append(candidates, n.Name)
 		}
 	}
 	switch {
 	case alive == 0:
-		return layer2{}, refuse(v1alpha1.ReasonNoEligibleNode, "On none of the %d nodes that could announce it is a speaker alive and in touch with the others; kubectl get speakers tells more.", len(nodes))
-	case len(candidates) == 0:
-		return layer2{}, refuse(v1alpha1.ReasonNoInterface, "None of the %d live nodes has an interface that is up and matches the advertisement, or a network that contains the address.", alive)
+		return nil, refuse(v1alpha1.ReasonNoEligibleNode, "On none of the %d nodes that could announce it is a speaker alive and in touch with the others; kubectl get speakers tells more.", len(nodes))
+	case len(answers) == 0:
+		return nil, refuse(v1alpha1.ReasonNoInterface, "None of the %d live nodes has an interface that is up and matches the advertisement, or a network that contains the address.", alive)
 	}
-	owner := election.Owner(slices.MinFunc(s.Addresses, netip.Addr.Compare), candidates)
-	return layer2{owner: owner, answers: answers[owner]}, refusal{}
+	return answers, refusal{}
 }
 
 // onlyIPv4 explains the absence of layer 2 for a Service without IPv4.

@@ -1,6 +1,7 @@
 package announce_test
 
 import (
+	"cmp"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -165,7 +166,7 @@ func TestVerdict(t *testing.T) {
 			for _, edit := range tc.view {
 				edit(&v)
 			}
-			d := announce.Plan(tc.service, &v)
+			d := announce.Plan(tc.service, nil, &v)
 			if d.Verdict.Reason != tc.reason || d.Verdict.Announced != (tc.reason == v1alpha1.ReasonAnnounced) || !strings.Contains(d.Verdict.Message, tc.says) {
 				t.Errorf("got verdict %+v, want reason %q and a message with %q", d.Verdict, tc.reason, tc.says)
 			}
@@ -186,7 +187,7 @@ func TestEveryNodeAgreesOnTheOwner(t *testing.T) {
 	answering := 0
 	for _, n := range v.Nodes {
 		v.Self = n.Name
-		if d := announce.Plan(service("10.0.0.200"), &v); len(d.Layer2) > 0 {
+		if d := announce.Plan(service("10.0.0.200"), nil, &v); len(d.Layer2) > 0 {
 			answering++
 		}
 	}
@@ -227,7 +228,7 @@ func TestRoutes(t *testing.T) {
 			for _, edit := range tc.view {
 				edit(&v)
 			}
-			if got := write(announce.Plan(tc.service, &v).Routes); got != tc.want {
+			if got := write(announce.Plan(tc.service, nil, &v).Routes); got != tc.want {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})
@@ -292,5 +293,73 @@ func TestStep(t *testing.T) {
 	}
 	if got := s.Step(announce.Gone{Service: service("").Key}); len(got) != 0 {
 		t.Errorf("it is gone still: got %+v, want nothing", got)
+	}
+}
+
+func matching(t *testing.T, selector string) announce.Selectors {
+	t.Helper()
+	s, err := labels.Parse(selector)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return announce.Selectors{s}
+}
+
+func TestSharersHaveOneOwner(t *testing.T) {
+	t.Parallel()
+	on := func(service, node string) func(*announce.View) {
+		return l2(func(adv *announce.L2Advertisement) {
+			adv.Services = matching(t, "app="+service)
+			if node != "" {
+				adv.Nodes = matching(t, "name in ("+node+")")
+			}
+		})
+	}
+	sharing := func(app, addresses string) announce.Service {
+		return with(service(addresses), func(s *announce.Service) { s.Key.Name, s.Labels = app, labels.Set{"app": app} })
+	}
+	for _, tc := range []struct {
+		name     string
+		view     []func(*announce.View)
+		services []announce.Service
+		owners   string // of the services in their order; "-" is none
+	}{
+		{name: "the owner is a node that may announce both", view: []func(*announce.View){on("x", "a, b"), on("y", "b, c")}, services: []announce.Service{sharing("x", "10.0.0.200"), sharing("y", "10.0.0.200")}, owners: "b b"},
+		{name: "without such a node nobody owns it", view: []func(*announce.View){on("x", "a"), on("y", "c")}, services: []announce.Service{sharing("x", "10.0.0.200"), sharing("y", "10.0.0.200")}, owners: "- -"},
+		{name: "who is connected by a third counts too", view: []func(*announce.View){on("x", "a, b"), on("y", ""), on("z", "b, c")}, services: []announce.Service{sharing("x", "10.0.0.200"), sharing("y", "10.0.0.200 10.0.0.201"), sharing("z", "10.0.0.201")}, owners: "b b b"},
+		{name: "one that no advertisement selects does not matter", view: []func(*announce.View){on("x", "a")}, services: []announce.Service{sharing("x", "10.0.0.200"), sharing("y", "10.0.0.200")}, owners: "a -"},
+		{name: "one that is not Allocated does not matter", view: []func(*announce.View){on("x", "a"), on("y", "c")}, services: []announce.Service{
+			sharing("x", "10.0.0.200"), with(sharing("y", "10.0.0.200"), func(s *announce.Service) { s.Allocated = false }),
+		}, owners: "a -"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			v := world()
+			for _, edit := range tc.view {
+				edit(&v)
+			}
+			s := announce.NewState("a")
+			s.Step(announce.Configured{Config: v.Config}, announce.NamespacesKnown{Labels: v.Namespaces}, announce.NodesKnown{Nodes: v.Nodes})
+			owners := map[string]name.NodeName{}
+			for _, one := range tc.services { // one after the other: the first is planned anew for the last
+				for _, c := range s.Step(announce.Known{Service: one}) {
+					owners[c.Service.Key.Name] = c.Decision.Owner
+				}
+			}
+			var got []string
+			for _, one := range tc.services {
+				got = append(got, cmp.Or(string(owners[one.Key.Name]), "-"))
+			}
+			if strings.Join(got, " ") != tc.owners {
+				t.Errorf("got owners %v, want %s", got, tc.owners)
+			}
+			alone := announce.Gone{Service: tc.services[len(tc.services)-1].Key}
+			for _, c := range s.Step(alone) {
+				owners[c.Service.Key.Name] = c.Decision.Owner
+			}
+			if owners[tc.services[0].Key.Name] == "" {
+				t.Errorf("the last has gone, and nobody owns the first: %v", owners)
+			}
+		})
 	}
 }

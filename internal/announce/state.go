@@ -2,6 +2,7 @@ package announce
 
 import (
 	"maps"
+	"net/netip"
 	"reflect"
 	"slices"
 
@@ -14,10 +15,10 @@ import (
 // after it was told.
 type Fact interface{ tell(*State) scope }
 
-// scope is what a fact touches: one Service, all, or nothing.
+// scope is what a fact touches: some Services, all, or nothing.
 type scope struct {
-	service name.ServiceKey
-	all     bool
+	services []name.ServiceKey
+	all      bool
 }
 
 // Known is the fact that a Service is as it is.
@@ -47,13 +48,49 @@ type SelfKnown struct {
 type NamespacesKnown struct{ Labels map[string]labels.Set }
 
 func (f Known) tell(s *State) scope {
+	before := s.unit(f.Service.Key)
+	s.forget(f.Service.Key)
 	s.services[f.Service.Key] = f.Service
-	return scope{service: f.Service.Key}
+	for _, a := range f.Service.Addresses {
+		s.holders[a] = append(s.holders[a], f.Service.Key)
+	}
+	return scope{services: append(before, s.unit(f.Service.Key)...)}
 }
 
 func (f Gone) tell(s *State) scope {
-	delete(s.services, f.Service)
-	return scope{service: f.Service}
+	before := s.unit(f.Service)
+	s.forget(f.Service)
+	return scope{services: append(before, f.Service)}
+}
+
+// forget forgets a Service, and that it holds addresses.
+func (s *State) forget(key name.ServiceKey) {
+	for _, a := range s.services[key].Addresses {
+		s.holders[a] = slices.DeleteFunc(s.holders[a], func(o name.ServiceKey) bool { return o == key })
+		if len(s.holders[a]) == 0 {
+			delete(s.holders, a)
+		}
+	}
+	delete(s.services, key)
+}
+
+// unit returns a Service and all that are connected with it by addresses that they share,
+// itself first. Of one that is not known there is none.
+func (s *State) unit(key name.ServiceKey) []name.ServiceKey {
+	if _, known := s.services[key]; !known {
+		return nil
+	}
+	unit := []name.ServiceKey{key}
+	for i := 0; i < len(unit); i++ {
+		for _, a := range s.services[unit[i]].Addresses {
+			for _, o := range s.holders[a] {
+				if !slices.Contains(unit, o) {
+					unit = append(unit, o)
+				}
+			}
+		}
+	}
+	return unit
 }
 
 func (f Configured) tell(s *State) scope {
@@ -123,12 +160,13 @@ type State struct {
 	self     *SelfKnown
 	version  int // counts changes of the view
 	services map[name.ServiceKey]Service
+	holders  map[netip.Addr][]name.ServiceKey
 	decided  map[name.ServiceKey]Decision
 }
 
 // NewState returns a State that knows nothing; self is the node to plan for, or "".
 func NewState(self name.NodeName) *State {
-	return &State{view: View{Self: self}, services: map[name.ServiceKey]Service{}, decided: map[name.ServiceKey]Decision{}}
+	return &State{view: View{Self: self}, services: map[name.ServiceKey]Service{}, holders: map[netip.Addr][]name.ServiceKey{}, decided: map[name.ServiceKey]Decision{}}
 }
 
 // Step learns facts and returns the changes that follow, sorted by Service. Services
@@ -142,8 +180,8 @@ func (s *State) Step(facts ...Fact) []Change {
 			all = true
 			s.version++
 		}
-		if sc.service != (name.ServiceKey{}) {
-			touched[sc.service] = true
+		for _, key := range sc.services {
+			touched[key] = true
 		}
 	}
 	if all {
@@ -176,7 +214,11 @@ func (s *State) plan(key name.ServiceKey) (Change, bool) {
 		delete(s.decided, key)
 		return Change{Service: Service{Key: key}, Gone: true}, known
 	}
-	d := Plan(svc, &s.view)
+	var sharers []Service
+	for _, other := range s.unit(key)[1:] {
+		sharers = append(sharers, s.services[other])
+	}
+	d := Plan(svc, sharers, &s.view)
 	s.decided[key] = d
 	return Change{Service: svc, Decision: d}, !known || !reflect.DeepEqual(before, d)
 }
