@@ -43,13 +43,16 @@ test-e2e: root deps kube build ## Run the tests in network namespaces, one after
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) go test -p 1 -count 1 -timeout 40m -tags e2e -v ./test/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'
 
 .PHONY: bench
-bench: ## Run the Go benchmarks
+bench: root deps kube build ## Run the benchmarks: Go's, and those on a control plane. Needs root
 	go test -run '^$$' -bench . -benchmem ./internal/...
+	go build -o bin/ ./test/bench
+	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench allocation
+	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench speaker
 
 .PHONY: build
-build: ## Build bin/controller, bin/speaker and bin/lab
+build: ## Build bin/controller, bin/speaker, bin/kubectl-ballast and bin/lab
 	@mkdir -p bin
-	go build -ldflags '$(LDFLAGS)' -o bin/ ./controller ./speaker ./test/lab/cmd/lab
+	go build -ldflags '$(LDFLAGS)' -o bin/ ./controller ./speaker ./cmd/kubectl-ballast ./test/lab/cmd/lab
 
 .PHONY: image
 image: build ## Build the container image $(IMAGE) with buildah

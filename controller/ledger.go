@@ -23,6 +23,9 @@ import (
 // importTimeout bounds the lists of all holders that a new leader begins with.
 const importTimeout = 30 * time.Second
 
+// pageSize bounds how many objects are in memory at once during the import.
+const pageSize = 500
+
 // ledger owns the allocator: one goroutine, in Start, runs every decision, one after the
 // other. It decides nothing before it has imported what every Service and AddressClaim
 // holds and has heard of the pools.
@@ -113,15 +116,22 @@ func (l *ledger) load(ctx context.Context) error {
 		services   corev1.ServiceList
 		claims     v1alpha1.AddressClaimList
 		namespaces corev1.NamespaceList
+		imported   = ipam.New() // anew when a page fails
+		ours, all  = 0, 0
 	)
 	for _, list := range []client.ObjectList{&services, &claims, &namespaces} {
-		if err := l.reader.List(ctx, list); err != nil {
-			return fmt.Errorf("a list, to import who holds what: %w", err)
+		for more := true; more; more = list.GetContinue() != "" {
+			if err := l.reader.List(ctx, list, client.Limit(pageSize), client.Continue(list.GetContinue())); err != nil {
+				return fmt.Errorf("a list, to import who holds what: %w", err)
+			}
+			page := config.Holders{Services: services.Items, Claims: claims.Items, Namespaces: namespaces.Items}
+			o, f := page.Import(imported, l.class, time.Now())
+			ours, all = ours+o, all+o+f
+			services.Items, claims.Items, namespaces.Items = nil, nil, nil
 		}
 	}
-	holders := config.Holders{Services: services.Items, Claims: claims.Items, Namespaces: namespaces.Items}
-	ours, others := holders.Import(l.allocator, l.class, time.Now())
-	l.log.Info("imported held addresses", "services", ours, "servicesOfOthers", others, "claims", len(claims.Items))
+	l.allocator = imported
+	l.log.Info("imported held addresses", "services", ours, "servicesOfOthers", all-ours)
 	return nil
 }
 

@@ -18,10 +18,10 @@ type Holders struct {
 	Namespaces []corev1.Namespace
 }
 
-// Import tells an allocator that knows nothing yet who holds what, by their status, and
-// what those of Ballast ask for. It decides nothing: SetPools and Retry do, next. It
-// counts the Services with an address: those of a Ballast that runs with a load balancer
-// class, and those of others.
+// Import tells an allocator who holds what, by their status, and what those of Ballast ask
+// for; it may be called for one part of them after the other. It decides nothing: SetPools
+// and Retry do, once all are known. It counts the Services with an address: those of a
+// Ballast that runs with a load balancer class, and those of others.
 func (h Holders) Import(a *ipam.Allocator, class string, now time.Time) (ours, others int) {
 	for i := range h.Namespaces {
 		a.Relabel(h.Namespaces[i].Name, h.Namespaces[i].Labels)

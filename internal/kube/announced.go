@@ -46,8 +46,8 @@ type Announced struct {
 	queue    workqueue.TypedRateLimitingInterface[name.ServiceKey]
 	repairs  workqueue.TypedRateLimiter[name.ServiceKey]
 
-	mu      sync.Mutex // guards desired
-	desired map[name.ServiceKey]announce.Decision
+	mu      sync.Mutex                           // guards desired
+	desired map[name.ServiceKey]announce.Verdict // of those that are this process's to write
 }
 
 // AnnouncedConfig are the parts of an Announced; see there.
@@ -63,7 +63,7 @@ type AnnouncedConfig struct {
 func NewAnnounced(c AnnouncedConfig) *Announced {
 	return &Announced{
 		client: c.Client, class: c.Class, log: c.Log, writes: c.Writes, recorder: c.Recorder,
-		desired: map[name.ServiceKey]announce.Decision{},
+		desired: map[name.ServiceKey]announce.Verdict{},
 		repairs: workqueue.NewTypedItemExponentialFailureRateLimiter[name.ServiceKey](firstRepair, lastRepair),
 		queue: workqueue.NewTypedRateLimitingQueue(
 			workqueue.NewTypedItemExponentialFailureRateLimiter[name.ServiceKey](100*time.Millisecond, 30*time.Second)),
@@ -73,15 +73,16 @@ func NewAnnounced(c AnnouncedConfig) *Announced {
 // Put takes changes of what is announced. It does not block.
 func (a *Announced) Put(changes []announce.Change) {
 	for _, c := range changes {
+		mine := !c.Gone && a.writes(c.Decision)
 		a.mu.Lock()
-		if c.Gone {
-			delete(a.desired, c.Service.Key)
+		if mine {
+			a.desired[c.Service.Key] = c.Decision.Verdict
 		} else {
-			a.desired[c.Service.Key] = c.Decision
+			delete(a.desired, c.Service.Key)
 		}
 		a.mu.Unlock()
 		a.repairs.Forget(c.Service.Key)
-		if !c.Gone && a.writes(c.Decision) {
+		if mine {
 			a.queue.Add(c.Service.Key)
 		}
 	}
@@ -100,17 +101,17 @@ func (a *Announced) repair(ctx context.Context, r reconcile.Request) (reconcile.
 	if err := a.client.Get(ctx, r.NamespacedName, &s); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
-	if d, ok := a.decision(key); ok && a.writes(d) && a.due(&s, d.Verdict) != nil {
+	if v, ok := a.verdict(key); ok && a.due(&s, v) != nil {
 		a.queue.AddAfter(key, a.repairs.When(key))
 	}
 	return reconcile.Result{}, nil
 }
 
-func (a *Announced) decision(key name.ServiceKey) (announce.Decision, bool) {
+func (a *Announced) verdict(key name.ServiceKey) (announce.Verdict, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	d, ok := a.desired[key]
-	return d, ok
+	v, ok := a.desired[key]
+	return v, ok
 }
 
 // Start writes until ctx ends; it is a manager.Runnable.
@@ -135,12 +136,12 @@ func (a *Announced) next(ctx context.Context) bool {
 		return false
 	}
 	defer a.queue.Done(key)
-	d, ok := a.decision(key)
-	if !ok || !a.writes(d) {
+	v, ok := a.verdict(key)
+	if !ok {
 		a.queue.Forget(key)
 		return true
 	}
-	if err := a.write(ctx, key, d.Verdict); err != nil {
+	if err := a.write(ctx, key, v); err != nil {
 		a.log.Error(err, "cannot write the condition Announced; trying again", "service", key)
 		a.queue.AddRateLimited(key)
 		return true

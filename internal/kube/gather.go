@@ -130,7 +130,7 @@ func (g *Gatherer) Initial(ctx context.Context) ([]announce.Fact, error) {
 		facts = append(facts, f)
 	}
 	var services corev1.ServiceList
-	if err := g.Client.List(ctx, &services); err != nil {
+	if err := g.Client.List(ctx, &services, client.UnsafeDisableDeepCopy); err != nil { // facts are never changed
 		return nil, fmt.Errorf("list Services: %w", err)
 	}
 	for i := range services.Items {

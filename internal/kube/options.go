@@ -10,12 +10,11 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/cache"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
@@ -73,8 +72,10 @@ func (o *Options) Await(ctx context.Context, log logr.Logger) (*rest.Config, err
 func (o *Options) Manager(cfg *rest.Config, options ctrl.Options) (manager.Manager, error) {
 	repeat := true
 	options.Scheme = runtime.NewScheme()
-	if err := errors.Join(clientgoscheme.AddToScheme(options.Scheme), v1alpha1.AddToScheme(options.Scheme)); err != nil {
-		return nil, fmt.Errorf("build scheme: %w", err)
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, discoveryv1.AddToScheme, networkingv1.AddToScheme, v1alpha1.AddToScheme} {
+		if err := add(options.Scheme); err != nil {
+			return nil, fmt.Errorf("build scheme: %w", err)
+		}
 	}
 	options.Controller = ctrlconfig.Controller{SkipNameValidation: &repeat, CacheSyncTimeout: cacheSyncTimeout}
 	options.Cache = cacheOptions(o.Namespace)
@@ -103,23 +104,4 @@ func (o *Options) loopbackMetrics() bool {
 	}
 	a, err := netip.ParseAddrPort(o.Metrics)
 	return err == nil && a.Addr().IsLoopback()
-}
-
-// cacheOptions keep caches small: Secrets of Ballast's namespace alone, no managed fields.
-func cacheOptions(namespace string) cache.Options {
-	return cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
-		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Secret{}: {Namespaces: map[string]cache.Config{namespace: {}}},
-			&corev1.Node{}:   {Transform: trimNode},
-		},
-	}
-}
-
-// trimNode drops what Ballast does not read and what makes a Node large.
-func trimNode(o any) (any, error) {
-	if n, ok := o.(*corev1.Node); ok {
-		n.ManagedFields, n.Status.Images, n.Status.VolumesAttached, n.Status.VolumesInUse = nil, nil, nil, nil
-	}
-	return o, nil
 }

@@ -101,7 +101,10 @@ func TestWhatTheDaemonsMayDo(t *testing.T) {
 		{verb: "create", resource: "secrets", ns: namespace},
 		{verb: "update", resource: "secrets", ns: namespace, name: "ballast-gossip"},
 	}
-	for _, resource := range []string{"ipaddresspools", "l2advertisements", "bgpadvertisements", "bgppeers", "bfdprofiles", "communities", "settings"} {
+	for _, verb := range []string{"get", "list", "watch"} {
+		controllerOnly = append(controllerOnly, access{verb: verb, group: ballast, resource: "addressclaims"})
+	}
+	for _, resource := range []string{"ipaddresspools", "l2advertisements", "bgpadvertisements", "bgppeers", "bfdprofiles", "communities", "settings", "addressclaims"} {
 		controllerOnly = append(controllerOnly, access{verb: "patch", group: ballast, resource: resource, sub: "status"})
 	}
 	speakerOnly := []access{

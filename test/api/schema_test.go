@@ -21,6 +21,9 @@ func create(t *testing.T, kind, name, spec string) (*unstructured.Unstructured, 
 	object := &unstructured.Unstructured{Object: map[string]any{"spec": parsed}}
 	object.SetGroupVersionKind(gvk(kind))
 	object.SetName(name)
+	if kind == "AddressClaim" {
+		object.SetNamespace("default")
+	}
 	err := shared.admin.Create(t.Context(), object, client.DryRunAll, client.FieldValidation("Strict"))
 	return object, err
 }
@@ -33,6 +36,8 @@ func TestWhatTheSchemaAccepts(t *testing.T) {
 		{"a pool of 256 items of the greatest length", "IPAddressPool", `{addresses: [` + strings.Repeat(`"2001:0db8:1111:2222:3333:4444:5555:6666-2001:0db8:1111:2222:3333:4444:5555:7777",`, 256) + `]}`},
 		{"a pool with every field", "IPAddressPool", `{addresses: [192.0.2.0/24], exclude: [192.0.2.1, 192.0.2.64/28], avoidBuggyIPs: false, autoAssign: false, drain: true, reclaimPolicy: Reassign, reuseDelay: 1m30s, serviceAllocation: {priority: 10, namespaces: [shop], namespaceSelectors: [{matchLabels: {tier: web}}], serviceSelectors: [{matchExpressions: [{key: expose, operator: In, values: ["true"]}]}], maxPerNamespace: 20}}`},
 		{"a pool without reuse delay", "IPAddressPool", `{addresses: [192.0.2.0/24], reuseDelay: 0s}`},
+		{"an AddressClaim of any address", "AddressClaim", `{}`},
+		{"an AddressClaim with every field", "AddressClaim", `{pool: wan, addresses: ["192.0.2.1", "2001:db8::1"], ipFamilies: [IPv6, IPv4]}`},
 		{"an L2Advertisement of everything", "L2Advertisement", `{}`},
 		{"an L2Advertisement with every field", "L2Advertisement", `{ipAddressPools: [lan], ipAddressPoolSelectors: [{matchLabels: {a: b}}], namespaceSelectors: [{matchLabels: {a: b}}], serviceSelectors: [{matchLabels: {a: b}}], nodeSelectors: [{matchLabels: {a: b}}], preferredNodeSelectors: [{weight: 100, preference: {matchLabels: {a: b}}}], interfaces: [eth0, "bond*", "enp[0-9]s?", "eth0.100", "br-lan@x"]}`},
 		{"a BGPAdvertisement of everything", "BGPAdvertisement", `{}`},
@@ -96,6 +101,14 @@ func TestWhatTheSchemaRefuses(t *testing.T) {
 		{"a negative priority", "IPAddressPool", `{addresses: [192.0.2.0/24], serviceAllocation: {priority: -1}}`, "greater than or equal to 0"},
 		{"a negative quota", "IPAddressPool", `{addresses: [192.0.2.0/24], serviceAllocation: {maxPerNamespace: -1}}`, "greater than or equal to 0"},
 		{"an unknown field", "IPAddressPool", `{addresses: [192.0.2.0/24], protocol: layer2}`, `unknown field "spec.protocol"`},
+
+		{"a claim of two addresses of one family", "AddressClaim", `{addresses: [192.0.2.1, 192.0.2.2]}`, "one a family"},
+		{"a claim of three addresses", "AddressClaim", `{addresses: [192.0.2.1, "2001:db8::1", "2001:db8::2"]}`, "at most 2"},
+		{"a claim of a range", "AddressClaim", `{addresses: [192.0.2.1-192.0.2.2]}`, "must be one IP address"},
+		{"a claim of a word", "AddressClaim", `{addresses: [gateway]}`, "must be one IP address"},
+		{"a claim of an address of a family that it does not want", "AddressClaim", `{addresses: [192.0.2.1], ipFamilies: [IPv6]}`, "of a family that ipFamilies lacks"},
+		{"a claim of an unknown family", "AddressClaim", `{ipFamilies: [IPv5]}`, `"IPv4", "IPv6"`},
+		{"a claim of one family twice", "AddressClaim", `{ipFamilies: [IPv4, IPv4]}`, "Duplicate"},
 
 		{"an interface name with a slash", "L2Advertisement", `{interfaces: [eth/0]}`, "interface name"},
 		{"an interface name with a blank", "L2Advertisement", `{interfaces: ["eth 0"]}`, "interface name"},

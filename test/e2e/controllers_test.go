@@ -233,6 +233,37 @@ func TestLeasePassesOn(t *testing.T) {
 	w.check(t)
 }
 
+// TestWhoMayEditANamespaceMayClaimAddressesThere is about Kubernetes' own roles, into
+// which Ballast's are aggregated.
+func TestWhoMayEditANamespaceMayClaimAddressesThere(t *testing.T) {
+	c := duo.cluster(t)
+	const binding = `{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: tenant-%[1]s, namespace: default},
+ roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: %[1]s}, subjects: [{kind: User, name: tenant-%[1]s}]}`
+	for role, may := range map[string]map[string]bool{
+		"view":  {"get addressclaims": true, "create addressclaims": false},
+		"edit":  {"get addressclaims": true, "create addressclaims": true, "delete addressclaims": true},
+		"admin": {"create addressclaims": true, "deletecollection addressclaims": true},
+	} {
+		manifest := fmt.Sprintf(binding, role)
+		c.must(c.lab.Apply(t.Context(), manifest))
+		t.Cleanup(func() {
+			if err := c.lab.Delete(context.Background(), manifest); err != nil {
+				t.Error(err)
+			}
+		})
+		for what, want := range may {
+			verb, resource, _ := strings.Cut(what, " ")
+			c.eventually(fmt.Sprintf("%s may %s: %t", role, what, want), func(ctx context.Context) error {
+				out, err := c.lab.Kubectl(ctx, "auth", "can-i", verb, resource+".ballast.dev", "-n", "default", "--as=tenant-"+role)
+				if got := strings.TrimSpace(out); got != map[bool]string{true: "yes", false: "no"}[want] {
+					return errors.Join(fmt.Errorf("it says %q", got), err)
+				}
+				return nil
+			})
+		}
+	}
+}
+
 // TestPlanIsWhatTheControllerDoes asks the plugin what an edit would do, does it, and looks.
 func TestPlanIsWhatTheControllerDoes(t *testing.T) {
 	c := duo.cluster(t)

@@ -1,0 +1,177 @@
+// Command bench measures the allocation side of Ballast on a real control plane, a lab
+// of package test/lab, and prints each figure beside its target and with the command
+// that prints it alone. It asserts nothing and is no part of the tests: figures depend on
+// the machine, which the header describes.
+//
+// What it creates lies in the namespace "bench" of its own lab, which is removed when it
+// ends, fails or is interrupted.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"time"
+)
+
+const usage = `bench: what allocation costs, measured on a real control plane. Needs root, make kube, make build
+
+usage: bench allocation [FLAGS]   without nodes: %s
+       bench speaker [FLAGS]      one node that announces in layer 2: %s
+
+`
+
+// section is one part of a suite: what it measures can be printed alone.
+type section struct {
+	name string
+	run  func(context.Context, *bed) (table, error)
+}
+
+// suite is the sections that share a lab.
+type suite struct {
+	name     string
+	nodes    int
+	sections []section
+}
+
+func suites() []suite {
+	return []suite{
+		{name: "allocation", sections: []section{
+			{"burst", burst}, {"writes", writes}, {"paced", paced}, {"restart", restart}, {"memory", memory},
+		}},
+		{name: "speaker", nodes: 1, sections: []section{{"memory", memory}}},
+	}
+}
+
+func (s suite) names() string {
+	var names []string
+	for _, one := range s.sections {
+		names = append(names, one.name)
+	}
+	return strings.Join(names, ",")
+}
+
+// settings are the flags.
+type settings struct {
+	suite    string
+	sections []section
+	given    []string // the flags that were set, to repeat a section
+	prefix   string
+	logs     string
+	bin      string
+	rounds   int
+	services int
+	few      int
+	many     int
+	samples  int
+	rate     int
+	workers  int
+	rest     time.Duration
+}
+
+// command is what prints a section alone.
+func (s settings) command(section string) string {
+	return strings.Join(append([]string{"bin/bench", s.suite, "-run", section}, s.given...), " ")
+}
+
+func main() {
+	err := run(os.Args[1:])
+	if err != nil && !errors.Is(err, flag.ErrHelp) {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	verb := ""
+	if len(args) > 0 {
+		verb = args[0]
+	}
+	if verb == referenceVerb {
+		return reference(context.Background())
+	}
+	all := suites()
+	for _, s := range all {
+		if s.name != verb {
+			continue
+		}
+		options, err := parse(s, args[1:])
+		if err != nil {
+			return err
+		}
+		return benchmark(s, options)
+	}
+	fmt.Fprintf(os.Stderr, usage, all[0].names(), all[1].names())
+	return fmt.Errorf("choose what to measure: %q is neither allocation nor speaker", verb)
+}
+
+func parse(s suite, args []string) (settings, error) {
+	o := settings{suite: s.name}
+	fs := flag.NewFlagSet("bench "+s.name, flag.ContinueOnError)
+	sections := fs.String("run", s.names(), "sections to run, separated by commas")
+	fs.StringVar(&o.prefix, "name", "bench", "prefix of the lab")
+	fs.StringVar(&o.logs, "logs", "", "folder for the logs of the lab's processes; default: they are removed with the lab")
+	fs.StringVar(&o.bin, "bin", "", "folder with controller and speaker; default: bin/ of the repository")
+	fs.IntVar(&o.rounds, "rounds", 5, "rounds of burst and restart")
+	fs.IntVar(&o.services, "services", 1000, "Services of burst and writes, and of the middle step of memory")
+	fs.IntVar(&o.few, "few", 100, "Services present in the small case of paced")
+	fs.IntVar(&o.many, "many", 5000, "Services present in the large case of paced, in restart and in memory")
+	fs.IntVar(&o.samples, "samples", 300, "paced creates for Ballast, and as many for the reference client")
+	fs.IntVar(&o.rate, "rate", 20, "paced creates a second, both together")
+	fs.IntVar(&o.workers, "workers", 32, "clients that create and delete at once")
+	fs.DurationVar(&o.rest, "rest", 0, "how much longer memory lets the processes rest before it reads; Go's collector needs two minutes to run by itself")
+	if err := fs.Parse(args); err != nil {
+		return o, err
+	}
+	if min(o.rounds, o.services, o.few, o.many, o.samples, o.rate, o.workers) < 1 || fs.NArg() > 0 {
+		return o, errors.New("check flags: every number must be at least 1, and there are no arguments")
+	}
+	fs.Visit(func(f *flag.Flag) {
+		if f.Name != "run" {
+			o.given = append(o.given, "-"+f.Name, f.Value.String())
+		}
+	})
+	for name := range strings.SplitSeq(*sections, ",") {
+		i := slices.IndexFunc(s.sections, func(one section) bool { return one.name == name })
+		if i < 0 {
+			return o, fmt.Errorf("check -run: %q is none of %s", name, s.names())
+		}
+		o.sections = append(o.sections, s.sections[i])
+	}
+	return o, nil
+}
+
+// benchmark brings a lab up, runs the sections in it and removes it.
+func benchmark(s suite, o settings) (err error) {
+	ctx := context.Background() // an interrupt removes the lab and ends the process
+	began := time.Now()
+	text, err := header(ctx, o.bin)
+	if err != nil {
+		return err
+	}
+	fmt.Print(text)
+	b, err := newBed(ctx, s.nodes, o)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+	for _, one := range o.sections {
+		progress("%s", one.name)
+		t, err := one.run(ctx, b)
+		if err != nil {
+			return b.explain(fmt.Errorf("measure %s: %w", one.name, err))
+		}
+		fmt.Print(t.format(o.command(one.name)))
+	}
+	progress("done in %s", time.Since(began).Round(time.Second))
+	return nil
+}
+
+// progress tells on standard error what is under way.
+func progress(format string, args ...any) {
+	fmt.Fprintf(os.Stderr, "bench: %s %s\n", time.Now().Format(time.TimeOnly), fmt.Sprintf(format, args...))
+}
