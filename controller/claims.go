@@ -78,7 +78,7 @@ func (r *claims) Reconcile(ctx context.Context, req reconcile.Request) (reconcil
 	if err != nil {
 		return reconcile.Result{}, err
 	}
-	return reconcile.Result{}, r.ledger.settle(ctx, request.Key)
+	return reconcile.Result{}, r.ledger.settle(ctx, request.Key, d)
 }
 
 // claimStatus is what the status of an AddressClaim should be.

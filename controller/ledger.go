@@ -242,11 +242,11 @@ func (l *ledger) rebind(h ipam.Holder, change func()) {
 	}
 }
 
-// settle says that a holder's status holds what was decided.
-func (l *ledger) settle(ctx context.Context, key ipam.Key) error {
+// settle says that a holder's status holds what was decided, and nothing else.
+func (l *ledger) settle(ctx context.Context, key ipam.Key, d ipam.Decision) error {
 	return l.do(ctx, func() {
 		if len(l.allocator.Leaving(key)) > 0 {
-			l.allocator.Settle(key, time.Now())
+			l.allocator.Settle(key, d.Addresses, time.Now())
 			l.used()
 		}
 	})
@@ -271,6 +271,10 @@ func (l *ledger) hold(ctx context.Context, s *corev1.Service) error {
 func (l *ledger) gone(ctx context.Context, key ipam.Key, o client.Object) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, kube.WriteTimeout)
 	defer cancel()
+	known := false
+	if err := l.do(ctx, func() { _, known = l.allocator.Known(key) }); err != nil || !known {
+		return err == nil, err
+	}
 	err := l.reader.Get(ctx, client.ObjectKey{Namespace: key.Namespace, Name: key.Name}, o)
 	if err == nil {
 		return false, nil

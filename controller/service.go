@@ -181,7 +181,7 @@ func (r *services) serve(ctx context.Context, s *corev1.Service) (reconcile.Resu
 		return reconcile.Result{}, err
 	}
 	r.written.Store(config.Key(s), written{s.UID, version, d.Addresses})
-	return reconcile.Result{}, r.ledger.settle(ctx, request.Key)
+	return reconcile.Result{}, r.ledger.settle(ctx, request.Key, d)
 }
 
 // write makes a Service's status say what was decided, and returns the version that does.

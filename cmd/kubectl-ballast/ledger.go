@@ -65,7 +65,7 @@ func (l *ledger) decide() {
 			if leaving := l.allocator.Leaving(key); len(leaving) > 0 {
 				settled = false
 				l.gaveUp[key] = append(l.gaveUp[key], leaving...)
-				l.allocator.Settle(key, l.now)
+				l.allocator.Settle(key, l.allocator.Held(key), l.now)
 			}
 		}
 		if settled {

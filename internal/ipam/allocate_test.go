@@ -173,7 +173,7 @@ func TestAskingForAnotherPoolMoves(t *testing.T) {
 		if got := a.Allocate(r, start); got.Reason != "" || !slices.Equal(got.Addresses, addrs(ask.want)) {
 			t.Errorf("asked for pool %q: got %+v, want %s", ask.pool, got, ask.want)
 		}
-		a.Settle(r.Key, start)
+		a.Settle(r.Key, a.Held(r.Key), start)
 	}
 }
 

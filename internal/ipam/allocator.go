@@ -314,11 +314,18 @@ func (a *Allocator) Hold(h Holder, addresses []netip.Addr, now time.Time) {
 	a.vacate(m, now)
 }
 
-// Settle says that a holder's status now holds what was decided, and nothing else.
-func (a *Allocator) Settle(k Key, now time.Time) {
-	if m := a.members[k]; m != nil {
-		a.vacate(m, now)
+// Settle says that a holder's status now holds exactly these addresses. What it has given
+// up is free, but for those of them that it gave up since they were written.
+func (a *Allocator) Settle(k Key, status []netip.Addr, now time.Time) {
+	m := a.members[k]
+	if m == nil {
+		return
 	}
+	written := func(addr netip.Addr) bool { return slices.Contains(status, addr) }
+	still := slices.DeleteFunc(slices.Clone(m.leaving), func(addr netip.Addr) bool { return !written(addr) })
+	m.leaving = slices.DeleteFunc(slices.Clone(m.leaving), written)
+	a.vacate(m, now)
+	m.leaving = still
 }
 
 // Release forgets a holder and frees all that it has.

@@ -29,7 +29,7 @@ func newCrowd(n int, p ipam.Pool) *crowd {
 		r.Key = ipam.ServiceKey(name.ServiceKey{Namespace: "n", Name: fmt.Sprint(i)})
 		c.requests = append(c.requests, r)
 		c.Allocate(r, c.now)
-		c.Settle(r.Key, c.now)
+		c.Settle(r.Key, c.Held(r.Key), c.now)
 	}
 	return c
 }
@@ -41,7 +41,7 @@ func (c *crowd) swap(b *testing.B, out, in ipam.Request) {
 	if d := c.Allocate(in, c.now); d.Reason != "" {
 		b.Fatal(d.Message)
 	}
-	c.Settle(in.Key, c.now)
+	c.Settle(in.Key, c.Held(in.Key), c.now)
 }
 
 // run measures pairs of a release and an allocation, two operations.

@@ -35,7 +35,7 @@ func play(events ...event) *scene {
 				s.got[k] = s.Allocate(s.asks[k], start)
 			}
 			for k := range s.asks {
-				s.Settle(k, start)
+				s.Settle(k, s.Held(k), start)
 			}
 		}
 	}
