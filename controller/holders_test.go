@@ -285,7 +285,7 @@ func TestPoolRules(t *testing.T) {
 		a.remove(next)
 		a.holds(web, "", v1alpha1.ReasonNoPool)
 	})
-	t.Run("a namespace that gets other labels is admitted, the oldest Service first", func(t *testing.T) {
+	t.Run("a namespace that gets other labels is admitted, the oldest Service first", func(*testing.T) {
 		gold := pool("gold", "192.0.2.64")
 		gold.Spec.ServiceAllocation = &v1alpha1.ServiceAllocation{NamespaceSelectors: []metav1.LabelSelector{{MatchLabels: map[string]string{"tier": "gold"}}}}
 		a.create(gold)

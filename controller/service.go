@@ -243,7 +243,7 @@ func (r *services) rival(ctx context.Context, s *corev1.Service) string {
 		return "Another writer"
 	}
 	for _, f := range live.ManagedFields {
-		if f.Subresource == "status" && f.FieldsV1 != nil && strings.Contains(string(f.FieldsV1.Raw), `"f:ingress"`) {
+		if f.Subresource == "status" && f.FieldsV1 != nil && strings.Contains(f.FieldsV1.GetRawString(), `"f:ingress"`) {
 			return fmt.Sprintf("Another writer (field manager %s)", f.Manager)
 		}
 	}

@@ -158,7 +158,7 @@ const offsetBits = 40
 // is false for those that the cursor is still to come to.
 func (f *free) place(a netip.Addr) (uint64, bool) {
 	i := f.rangeOf(a)
-	if i < 0 || i > f.at || i == f.at && !(f.next.IsValid() && a.Less(f.next)) {
+	if i < 0 || i > f.at || i == f.at && (!f.next.IsValid() || !a.Less(f.next)) {
 		return 0, false
 	}
 	return uint64(i)<<offsetBits | (low(a) - low(f.ranges[i].From())), true

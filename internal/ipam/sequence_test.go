@@ -362,7 +362,7 @@ func (w *world) verifyAllowed(t *rapid.T, k ipam.Key, addr netip.Addr) {
 				used[other] = true
 			}
 		}
-		fresh = fresh && !(o.Namespace == k.Namespace && slices.Contains(w.before[o], addr))
+		fresh = fresh && (o.Namespace != k.Namespace || !slices.Contains(w.before[o], addr))
 	}
 	if fresh && !w.restarted && p.MaxPerNamespace != nil && len(used) > int(*p.MaxPerNamespace) {
 		t.Fatalf("%s got %s of pool %s, and its namespace has %d of at most %d", k, addr, p.Name, len(used), *p.MaxPerNamespace)

@@ -23,7 +23,7 @@ func TestWhatIsTrimmedDecidesNothing(t *testing.T) {
 			Annotations: map[string]string{"ballast.dev/address-pool": "wan", "ballast.dev/allow-shared-ip": "k", "ballast.dev/address-claim": "c", corev1.LastAppliedConfigAnnotation: "{}"},
 		},
 		Spec: corev1.ServiceSpec{
-			Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: &class, LoadBalancerIP: "192.0.2.1", IPFamilyPolicy: &policy, //nolint:staticcheck // it is still in use
+			Type: corev1.ServiceTypeLoadBalancer, LoadBalancerClass: &class, LoadBalancerIP: "192.0.2.1", IPFamilyPolicy: &policy,
 			IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol, corev1.IPv6Protocol}, Selector: map[string]string{"app": "web"},
 			ExternalTrafficPolicy: corev1.ServiceExternalTrafficPolicyLocal, ClusterIP: "10.96.0.1", ClusterIPs: []string{"10.96.0.1"},
 			Ports: []corev1.ServicePort{{Name: "http", Protocol: corev1.ProtocolUDP, Port: 80, NodePort: 30000}},

@@ -96,7 +96,7 @@ func TestFenceStopsWhatIsUnderWay(t *testing.T) {
 
 	f.until.Store(0) // the freeze: the request has passed the first check
 	near, far := net.Pipe()
-	defer far.Close()
+	defer func() { _ = far.Close() }()
 	if _, err := (fencedConn{near, f}).Write([]byte("PATCH")); !errors.Is(err, errFenced) {
 		t.Errorf("on the way to the socket: got %v, want that nothing is sent", err)
 	}

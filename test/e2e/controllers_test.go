@@ -302,7 +302,8 @@ func TestPlanIsWhatTheControllerDoes(t *testing.T) {
 		i := slices.IndexFunc(plan.Holders, func(h struct {
 			Name string
 			Then struct{ Addresses []string }
-		}) bool {
+		},
+		) bool {
 			return h.Name == s.Name
 		})
 		if i < 0 {
