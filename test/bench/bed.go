@@ -73,7 +73,7 @@ func newBed(ctx context.Context, nodes int, o settings) (*bed, error) {
 	}
 	b := &bed{settings: o, lab: l, nodes: nodes, stop: func() {}}
 	if err := b.prepare(ctx); err != nil {
-		return nil, errors.Join(b.explain(fmt.Errorf("prepare the lab: %w", err)), b.close())
+		return nil, errors.Join(b.explain(ctx, fmt.Errorf("prepare the lab: %w", err)), b.close())
 	}
 	return b, nil
 }
@@ -124,8 +124,12 @@ func (b *bed) close() error {
 	return b.lab.Down()
 }
 
-// explain saves the lab's diagnostics, which are long, and says where.
-func (b *bed) explain(err error) error {
+// explain saves the lab's diagnostics, which are long, and says where; after an interrupt
+// there is nothing to explain.
+func (b *bed) explain(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return err
+	}
 	text := b.lab.Diagnostics()
 	f, ferr := os.CreateTemp("", "ballast-bench-*.txt")
 	if ferr != nil {

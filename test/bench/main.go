@@ -13,8 +13,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -79,20 +81,26 @@ func (s settings) command(section string) string {
 }
 
 func main() {
-	err := run(os.Args[1:])
-	if err != nil && !errors.Is(err, flag.ErrHelp) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, os.Args[1:])
+	interrupted := ctx.Err() != nil
+	stop()
+	switch {
+	case interrupted:
+		os.Exit(130) // like the lab, which is removed by now
+	case err != nil && !errors.Is(err, flag.ErrHelp):
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(args []string) error {
+func run(ctx context.Context, args []string) error {
 	verb := ""
 	if len(args) > 0 {
 		verb = args[0]
 	}
 	if verb == referenceVerb {
-		return reference(context.Background())
+		return reference(ctx)
 	}
 	all := suites()
 	for _, s := range all {
@@ -103,7 +111,7 @@ func run(args []string) error {
 		if err != nil {
 			return err
 		}
-		return benchmark(s, options)
+		return benchmark(ctx, s, options)
 	}
 	fmt.Fprintf(os.Stderr, usage, all[0].names(), all[1].names())
 	return fmt.Errorf("choose what to measure: %q is neither allocation nor speaker", verb)
@@ -146,8 +154,7 @@ func parse(s suite, args []string) (settings, error) {
 }
 
 // benchmark brings a lab up, runs the sections in it and removes it.
-func benchmark(s suite, o settings) (err error) {
-	ctx := context.Background() // an interrupt removes the lab and ends the process
+func benchmark(ctx context.Context, s suite, o settings) (err error) {
 	began := time.Now()
 	text, err := header(ctx, o.bin)
 	if err != nil {
@@ -163,7 +170,7 @@ func benchmark(s suite, o settings) (err error) {
 		progress("%s", one.name)
 		t, err := one.run(ctx, b)
 		if err != nil {
-			return b.explain(fmt.Errorf("measure %s: %w", one.name, err))
+			return b.explain(ctx, fmt.Errorf("measure %s: %w", one.name, err))
 		}
 		fmt.Print(t.format(o.command(one.name)))
 	}
