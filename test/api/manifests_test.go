@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -117,7 +118,14 @@ func TestEachKindHasItsScopeStatusCategoryAndOwnShortName(t *testing.T) {
 
 func TestExplainSaysWhatAFieldIsFor(t *testing.T) {
 	t.Parallel()
-	out, err := shared.kubectl("explain", "ipaddresspools.spec.reclaimPolicy", "--api-version=ballast.dev/v1alpha1")
+	var out string
+	var err error
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); <-time.After(200 * time.Millisecond) {
+		out, err = shared.kubectl("explain", "ipaddresspools.spec.reclaimPolicy", "--api-version=ballast.dev/v1alpha1")
+		if err == nil { // the API server publishes its OpenAPI a while after it serves the kinds
+			break
+		}
+	}
 	if err != nil || !strings.Contains(strings.Join(strings.Fields(out), " "), "Retain: the holder keeps it") {
 		t.Errorf("%v\n%s", err, out)
 	}

@@ -154,4 +154,7 @@ func TestAddressOutsideEveryPoolIsRefusedAlone(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 	c.refused(loser, v1alpha1.ConditionAllocated, v1alpha1.ReasonAddressInUse, "default/"+winner.Name)
+	for _, s := range []*corev1.Service{loser, winner} { // before the pool, which waits for them
+		c.must(c.delete(t.Context(), s))
+	}
 }
