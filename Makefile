@@ -44,7 +44,7 @@ test-e2e: root deps kube build ## Run the tests in network namespaces, one after
 
 .PHONY: bench
 bench: root deps kube build ## Run the benchmarks: Go's, and those on a control plane. Needs root
-	go test -run '^$$' -bench . -benchmem ./internal/...
+	go test -run '^$$' -bench . -benchmem -cpu 1 ./internal/...
 	go build -o bin/ ./test/bench
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench allocation
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench speaker
