@@ -321,11 +321,24 @@ func TestPoolRules(t *testing.T) {
 // TestStatusConflict is a fight with another writer, which Ballast ends.
 func TestStatusConflict(t *testing.T) {
 	t.Parallel()
+	statusConflict(t, "", v1alpha1.ReasonAllocated)
+}
+
+// TestStatusConflictOfAServiceThatWaits is the same where a request cannot be met.
+func TestStatusConflictOfAServiceThatWaits(t *testing.T) {
+	t.Parallel()
+	statusConflict(t, "typo", v1alpha1.ReasonNoPool)
+}
+
+func statusConflict(t *testing.T, wanted string, reason v1alpha1.Reason) {
+	t.Helper()
 	a := startAPI(t)
 	a.create(pool("lan", "192.0.2.0/24"))
 	s := service("web", nil)
 	a.create(s)
 	a.holds(s, "192.0.2.1", v1alpha1.ReasonAllocated)
+	a.annotate(s, wantPool, wanted)
+	a.holds(s, "192.0.2.1", reason)
 	a.eventually(s, func() string { // the other writes whenever Ballast has
 		c := config.Condition(s, v1alpha1.ConditionAllocated)
 		if c != nil && c.Reason == string(v1alpha1.ReasonStatusConflict) {
@@ -342,6 +355,12 @@ func TestStatusConflict(t *testing.T) {
 	a.holds(s, "203.0.113.99", v1alpha1.ReasonStatusConflict)
 	a.says(s, "rival")
 	a.event(s, v1alpha1.ReasonStatusConflict)
+	a.eventually(s, func() string {
+		if c := config.Condition(s, v1alpha1.ConditionAnnounced); c != nil {
+			return fmt.Sprintf("nobody announces it, and Announced is %+v", c)
+		}
+		return ""
+	})
 	other := service("other", nil) // the address that was given up is free
 	a.create(other)
 	a.holds(other, "192.0.2.2", v1alpha1.ReasonAllocated)

@@ -96,12 +96,15 @@ func (l *ledger) replace(set poolSet) {
 	l.observed = set.observed
 }
 
-// retry wakes those for whom what has happened changed something. What they get is
-// reserved by then.
+// retry wakes those for whom what has happened changed something, and the claims that may
+// be bound to others now. What they get is reserved by then.
 func (l *ledger) retry() {
 	changed := l.allocator.Retry(time.Now())
 	for _, key := range changed {
 		l.wake(l.ctx, key)
+		if h, known := l.allocator.Known(key); known && h.Claim != "" {
+			l.wake(l.ctx, ipam.ClaimKey(h.Namespace, h.Claim))
+		}
 	}
 	if len(changed) > 0 {
 		l.used()

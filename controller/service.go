@@ -212,7 +212,7 @@ func (r *services) leave(ctx context.Context, s *corev1.Service) error {
 // else has changed.
 func (r *services) contested(s *corev1.Service, d ipam.Decision) bool {
 	w, known := r.last(s)
-	return known && d.Reason == "" && slices.Equal(w.addresses, d.Addresses) && !sameAddresses(s, d)
+	return known && len(d.Addresses) > 0 && slices.Equal(w.addresses, d.Addresses) && !sameAddresses(s, d)
 }
 
 // surrender says that somebody else keeps changing the ingress of a Service, and leaves it
@@ -224,7 +224,11 @@ func (r *services) surrender(ctx context.Context, s *corev1.Service) error {
 	}
 	message := fmt.Sprintf("%s keeps changing status.loadBalancer.ingress, so Ballast has stopped. End that, then annotate the Service with %s=true.", r.rival(ctx, s), v1alpha1.AnnotationAdopt)
 	want := kube.NewCondition(before, v1alpha1.ConditionAllocated, false, v1alpha1.ReasonStatusConflict, message)
-	_, err := kube.PatchServiceStatus(ctx, r.client, s, s.ResourceVersion, nil, map[string]any{"conditions": []metav1.Condition{want}})
+	conditions := []any{want}
+	if config.Condition(s, v1alpha1.ConditionAnnounced) != nil {
+		conditions = append(conditions, map[string]any{"type": v1alpha1.ConditionAnnounced, "$patch": "delete"})
+	}
+	_, err := kube.PatchServiceStatus(ctx, r.client, s, s.ResourceVersion, nil, map[string]any{"conditions": conditions})
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 		return nil // a newer version exists, and its event comes
 	}

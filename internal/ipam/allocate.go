@@ -259,7 +259,8 @@ func (a *Allocator) assign(r *Request, kept []netip.Addr, now time.Time) ([]neti
 	return a.choose(r, now)
 }
 
-// requested gives the named addresses, and the rest from the same pool (rule 5).
+// requested gives the named addresses, and the rest from the same pool (rule 5). An address
+// of another pool that the request does not speak of is replaced, never merely given up.
 func (a *Allocator) requested(r *Request, kept []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
 	origin := a.Pool(r.Addresses[0])
 	got := slices.DeleteFunc(slices.Clone(kept), func(addr netip.Addr) bool { return a.Pool(addr) != origin }) // both are from one pool
@@ -280,7 +281,7 @@ func (a *Allocator) requested(r *Request, kept []netip.Addr, now time.Time) ([]n
 	}
 	if len(got) < len(r.Families) {
 		both, no := a.second(r, got, now)
-		if no.says() && r.Required > len(got) {
+		if gaveUp := lacks(got, kept); no.says() && (gaveUp || r.Required > len(got)) {
 			return nil, no
 		}
 		if !no.says() {
@@ -288,6 +289,13 @@ func (a *Allocator) requested(r *Request, kept []netip.Addr, now time.Time) ([]n
 		}
 	}
 	return inOrder(got, r.Families), refusal{}
+}
+
+// lacks says whether got has no address of a family that kept has one of.
+func lacks(got, kept []netip.Addr) bool {
+	return slices.ContainsFunc(kept, func(k netip.Addr) bool {
+		return !slices.ContainsFunc(got, func(g netip.Addr) bool { return FamilyOf(g) == FamilyOf(k) })
+	})
 }
 
 // grantable says whether a named address can be given.

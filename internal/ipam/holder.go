@@ -113,10 +113,12 @@ func (h *Holder) conflict(o *Holder, addr netip.Addr) refusal {
 		return refuse(reason, "%s belongs to %s%s", addr, o.Key, fmt.Sprintf(format, args...))
 	}
 	switch x, y := h.Sharing, o.Sharing; {
-	case h.Key == o.Key || h.names(o) || o.names(h):
+	case h.Key == o.Key:
 		return refusal{}
 	case o.Foreign:
 		return no(v1alpha1.ReasonAddressInUse, ", which another implementation serves.")
+	case !h.Foreign && (h.names(o) || o.names(h)):
+		return refusal{}
 	case h.Foreign || h.Kind == KindClaim || o.Kind == KindClaim || x.Key == "":
 		return no(v1alpha1.ReasonAddressInUse, ".")
 	case y.Key == "":

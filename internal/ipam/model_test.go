@@ -217,6 +217,15 @@ func (w *world) could(k ipam.Key) string {
 	case len(kept) > 0:
 		return tell(!content && len(kept) >= r.Required, "keep what it holds") + w.couldGain(r, kept)
 	}
+	for o, named := range w.asks { // a claim may take over what a Service that names it holds
+		adopted := r
+		adopted.Addresses = slices.DeleteFunc(slices.Clone(w.allocator.Held(o)), func(a netip.Addr) bool { return !slices.Contains(r.Families, ipam.FamilyOf(a)) })
+		if k.Kind == ipam.KindClaim && named.Claim == k.Name && o.Namespace == k.Namespace && len(adopted.Addresses) > 0 {
+			if could := w.couldBeGiven(adopted, nil, content); could != "" {
+				return could + ", from " + o.String()
+			}
+		}
+	}
 	for _, p := range w.pools {
 		if r.Pool != "" && p.Name != r.Pool || r.Pool == "" && !p.AutoAssign || !w.admits(p, r) {
 			continue
@@ -255,7 +264,10 @@ func (w *world) couldBeGiven(r ipam.Request, kept []netip.Addr, content bool) st
 	if !w.fits(r.Key, p, have) {
 		return ""
 	}
-	if len(have) >= r.Required && !content {
+	gaveUp := slices.ContainsFunc(kept, func(k netip.Addr) bool { // of a family that it did not name
+		return !slices.ContainsFunc(have, func(h netip.Addr) bool { return ipam.FamilyOf(h) == ipam.FamilyOf(k) })
+	})
+	if len(have) >= r.Required && !gaveUp && !content {
 		return fmt.Sprintf("have %v, as it asks", have)
 	}
 	if len(have) < len(r.Families) {

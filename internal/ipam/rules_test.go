@@ -217,6 +217,9 @@ func TestClaims(t *testing.T) {
 		{name: "a claim that asks for another address moves its Service", events: []event{pools(two()), asks("@n/c"), asks("n/a", claim("c")), asks("@n/c", address("192.0.2.2"))}, want: outcome{"n/a", "192.0.2.2", "@n/c", "192.0.2.2"}},
 		{name: "an address that the Service asks for must be the claim's", events: []event{pools(two()), asks("@n/c"), asks("n/a", claim("c"), address("192.0.2.2"))}, want: outcome{"n/a", "- InvalidRequest"}, message: "they must agree"},
 		{name: "a claim must have every family that the Service requires", events: []event{pools(pool("a", "192.0.2.1-192.0.2.9", "2001:db8::/64")), asks("@n/c"), asks("n/a", claim("c"), dual(2))}, want: outcome{"n/a", "- FamilyUnavailable"}},
+		{name: "a claim that waits takes over what comes from a pool that assigns nothing by itself", events: []event{
+			pools(with(two(), func(p *ipam.Pool) { p.AutoAssign = false })), asks("n/a", from("a")), asks("@n/c"), asks("n/a", from("a"), claim("c")),
+		}, want: outcome{"@n/c", "192.0.2.1", "n/a", "192.0.2.1"}},
 		{name: "a claim's name that makes no sense loses nothing", events: []event{pools(two()), asks("@n/c"), asks("n/a", claim("c")), asks("n/a", func(r *ipam.Request) { r.Invalid = "It makes no sense." })}, want: outcome{"n/a", "192.0.2.1 - InvalidRequest"}},
 		{name: "PreferDualStack is content with what the claim has", events: []event{pools(pool("a", "192.0.2.1-192.0.2.9", "2001:db8::/64")), asks("@n/c"), asks("n/a", claim("c"), dual(1))}, want: outcome{"n/a", "192.0.2.1"}},
 	} {
@@ -315,6 +318,9 @@ func TestWhoWaitsIsTriedInOrder(t *testing.T) {
 		{name: "a new leader tries the oldest first", events: []event{asks("n/e"), asks("n/d"), asks("n/c"), asks("n/b"), asks("n/a"), restart, pools(two())}, want: outcome{"n/e", "192.0.2.1", "n/d", "192.0.2.2", "n/c", "- PoolExhausted", "n/a", "- PoolExhausted"}},
 		{name: "a second family is added in place when the pool gains it", events: []event{pools(one()), asks("n/a", dual(1)), pools(pool("a", "192.0.2.1-192.0.2.1", "2001:db8::/64"))}, want: outcome{"n/a", "192.0.2.1 2001:db8::1"}},
 		{name: "a family that the pool loses stays with its holder", events: []event{pools(pool("a", "192.0.2.1-192.0.2.1", "2001:db8::/64")), asks("n/a", dual(2)), pools(one())}, want: outcome{"n/a", "192.0.2.1 2001:db8::1"}},
+		{name: "naming an address of another pool does not give up the other family", events: []event{
+			pools(one(), pool("six", "2001:db8::/64")), asks("n/a", dual(1)), asks("n/a", dual(1), address("2001:db8::9")),
+		}, want: outcome{"n/a", "192.0.2.1 - FamilyUnavailable"}},
 		{name: "a Service that needs one family alone now gives the other up", events: []event{pools(pool("a", "192.0.2.1-192.0.2.1", "2001:db8::1-2001:db8::1")), asks("n/a", dual(2)), asks("n/b", dual(2)), asks("n/a"), gone("n/a")}, want: outcome{"n/b", "192.0.2.1 2001:db8::1"}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

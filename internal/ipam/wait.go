@@ -31,12 +31,14 @@ func (n news) none() bool { return !n.pools && len(n.freed)+len(n.claims)+len(n.
 // returns those for whom something changed.
 func (a *Allocator) Retry(now time.Time) []Key {
 	var changed []Key
+	listed := map[Key]bool{}
 	for !a.news.none() {
 		due := a.due(a.news)
 		a.news = news{}
 		for _, m := range due {
 			before := m.decision
-			if d := a.decide(m, &m.Holder, now); !d.Equal(before) && !slices.Contains(changed, m.Key) {
+			if d := a.decide(m, &m.Holder, now); !d.Equal(before) && !listed[m.Key] {
+				listed[m.Key] = true
 				changed = append(changed, m.Key)
 			}
 		}
@@ -95,6 +97,11 @@ func (a *Allocator) displaced(due map[Key]*member) {
 func (a *Allocator) helps(f freed, m *member) bool {
 	if m.Claim != "" || slices.Contains(m.Addresses, f.addr) || slices.Contains(m.addresses, f.addr) {
 		return true
+	}
+	for _, service := range a.naming[m.Key] { // m is a claim, and may take over what that holds
+		if slices.Contains(service.addresses, f.addr) {
+			return true
+		}
 	}
 	if p := a.poolOf(f.addr); p != nil && a.wants(m, p) {
 		return true
