@@ -302,6 +302,7 @@ func (l *ledger) release(ctx context.Context, key ipam.Key) error {
 // usage is what is used of a pool.
 type usage struct {
 	v4, v6   ipam.Usage
+	taken    int // held addresses that are from it
 	retained []netipx.IPRange
 	observed []string // the entries of spec.addresses that count
 }
@@ -309,7 +310,7 @@ type usage struct {
 func (l *ledger) usage(ctx context.Context, pool name.PoolName) (usage, error) {
 	var u usage
 	err := l.do(ctx, func() {
-		u = usage{l.allocator.Usage(pool, ipam.IPv4), l.allocator.Usage(pool, ipam.IPv6), l.allocator.Retained(pool), l.observed[pool]}
+		u = usage{l.allocator.Usage(pool, ipam.IPv4), l.allocator.Usage(pool, ipam.IPv6), l.allocator.Taken(pool), l.allocator.Retained(pool), l.observed[pool]}
 	})
 	return u, err
 }

@@ -154,7 +154,7 @@ func (r *pools) addFinalizer(ctx context.Context, p *v1alpha1.IPAddressPool) err
 // keep holds a pool back from deletion by a finalizer for as long as Services hold
 // addresses of it, and no longer.
 func (r *pools) keep(ctx context.Context, p *v1alpha1.IPAddressPool, u usage) error {
-	if u.v4.Assigned.Sign()+u.v6.Assigned.Sign()+len(u.retained) > 0 {
+	if u.taken > 0 {
 		return r.addFinalizer(ctx, p)
 	}
 	after := p.DeepCopy()

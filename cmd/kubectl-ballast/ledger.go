@@ -79,8 +79,7 @@ func (l *ledger) decide() {
 func (l *ledger) goes(p v1alpha1.IPAddressPool) bool {
 	pool := name.PoolName(p.Name)
 	others := slices.ContainsFunc(p.Finalizers, func(f string) bool { return f != v1alpha1.FinalizerHeld })
-	held := l.allocator.Usage(pool, ipam.IPv4).Assigned.Sign()+l.allocator.Usage(pool, ipam.IPv6).Assigned.Sign()+len(l.allocator.Retained(pool)) > 0
-	return !p.DeletionTimestamp.IsZero() && !others && !held
+	return !p.DeletionTimestamp.IsZero() && !others && l.allocator.Taken(pool) == 0
 }
 
 // snapshot is what everybody has at one time.

@@ -36,6 +36,7 @@ type pool struct {
 	Pool
 	free     [2]*free // by Family.index
 	assigned [2]int
+	taken    int            // held addresses that were taken from it, in spec or not
 	used     map[string]int // addresses by namespace, if their number is limited
 }
 
@@ -173,7 +174,7 @@ func newPool(p Pool, old *pool) *pool {
 // attribute finds anew which pool each held address belongs to.
 func (a *Allocator) attribute() {
 	for _, p := range a.pools {
-		p.assigned, p.used = [2]int{}, nil
+		p.assigned, p.taken, p.used = [2]int{}, 0, nil
 		if p.MaxPerNamespace != nil {
 			p.used = map[string]int{}
 		}
@@ -206,6 +207,9 @@ func (a *Allocator) place(addr netip.Addr, h *held) {
 		h.origin = a.originOf(addr)
 	}
 	h.pool = a.byName[h.origin]
+	if h.pool != nil {
+		h.pool.taken++
+	}
 	if h.pool == nil || h.pool != h.spec {
 		a.retired[addr] = h
 	}

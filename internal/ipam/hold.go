@@ -201,6 +201,9 @@ func (a *Allocator) vacate(m *member, now time.Time) {
 		}
 		delete(a.held, addr)
 		delete(a.retired, addr)
+		if h.pool != nil {
+			h.pool.taken--
+		}
 		if h.spec != nil {
 			f := FamilyOf(addr).index()
 			h.spec.assigned[f]--

@@ -310,6 +310,19 @@ func (w *world) restart(now time.Time) {
 
 // verify checks what must hold after every event.
 func (w *world) verify(t *rapid.T) {
+	for _, p := range w.pools {
+		taken := map[netip.Addr]bool{}
+		for k := range w.asks {
+			for _, addr := range slices.Concat(w.allocator.Held(k), w.allocator.Leaving(k)) {
+				if w.allocator.Pool(addr) == p.Name {
+					taken[addr] = true
+				}
+			}
+		}
+		if got := w.allocator.Taken(p.Name); got != len(taken) {
+			t.Fatalf("%d addresses of pool %s are taken, want %d", got, p.Name, len(taken))
+		}
+	}
 	for _, k := range w.keys() {
 		held, d := w.allocator.Held(k), w.got[k]
 		if !slices.Equal(held, d.Addresses) {

@@ -69,6 +69,15 @@ func (a *Allocator) Holders(pool name.PoolName, n int) ([]Key, int) {
 	return keys, len(all)
 }
 
+// Taken counts the held addresses that were taken from a pool, whether its spec still has
+// them or not.
+func (a *Allocator) Taken(pool name.PoolName) int {
+	if p := a.byName[pool]; p != nil {
+		return p.taken
+	}
+	return 0
+}
+
 // Usage counts one family of a pool.
 type Usage struct {
 	// Total may be handed out, Assigned are held and within spec, Available is the
