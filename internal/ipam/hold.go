@@ -93,7 +93,9 @@ func (a *Allocator) know(m *member, r *Request) {
 		if older {
 			a.held[addr].sort()
 		}
-		if terms {
+	}
+	if terms {
+		for _, addr := range slices.Concat(m.addresses, m.leaving) {
 			a.free(addr)
 		}
 	}

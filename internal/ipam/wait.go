@@ -98,11 +98,6 @@ func (a *Allocator) helps(f freed, m *member) bool {
 	if m.Claim != "" || slices.Contains(m.Addresses, f.addr) || slices.Contains(m.addresses, f.addr) {
 		return true
 	}
-	for _, service := range a.naming[m.Key] { // m is a claim, and may take over what that holds
-		if slices.Contains(service.addresses, f.addr) {
-			return true
-		}
-	}
 	if p := a.poolOf(f.addr); p != nil && a.wants(m, p) {
 		return true
 	}
@@ -112,6 +107,11 @@ func (a *Allocator) helps(f freed, m *member) bool {
 
 // wants says whether one who waits could get what it lacks from a pool.
 func (a *Allocator) wants(m *member, p *pool) bool {
+	for _, service := range a.naming[m.Key] { // m is a claim, and may take over what that holds
+		if slices.ContainsFunc(service.addresses, func(addr netip.Addr) bool { return a.Pool(addr) == p.Name }) {
+			return true
+		}
+	}
 	switch {
 	case len(m.addresses) > 0 && a.Pool(m.addresses[0]) == p.Name:
 		return true
