@@ -99,11 +99,21 @@ type Peer struct {
 	NextHop4, NextHop6 netip.Addr
 }
 
+// MAC is an Ethernet address (IEEE 802 MAC-48). The zero value is none.
+type MAC = [6]byte
+
 // Layer2 is one address that this node answers ARP or neighbor solicitations for.
 type Layer2 struct {
 	Address netip.Addr
 	// Interfaces are sorted by name and never empty.
 	Interfaces []string
+	// For is zero on the owner. On a deputy, which answers for an owner whose speaker is away
+	// while its node forwards on, it is the owner's hardware address: the deputy gives it in
+	// unicast answers and never says anything unasked.
+	For MAC
+	// First says that no node has answered for the address before: conflict detection (RFC
+	// 5227 section 2.1, RFC 4862 section 5.4) comes before the first answer.
+	First bool
 }
 
 // Verdict says whether a Service is announced, by whom, and else the first rule that said no.

@@ -90,10 +90,24 @@ type Config struct {
 	Peers []NodePeer
 }
 
+// ProxyState is what is known of a node's service proxy (kube-proxy, or what replaces it).
+type ProxyState uint8
+
+// The states of a service proxy. Nothing is announced from a node whose proxy is not ready.
+const (
+	// ProxyNotReady: it says that it cannot deliver yet, or has not been heard yet.
+	ProxyNotReady ProxyState = iota
+	// ProxyReady: it says that it has programmed the families in use, or nobody is to ask.
+	ProxyReady
+	// ProxyUnknown: nobody answers at its port; announced, with a warning.
+	ProxyUnknown
+)
+
 // Interface is a network interface of a node that is fit for announcing.
 type Interface struct {
 	Name string
 	Up   bool
+	MAC  MAC
 	// Prefixes are its addresses with their on-link prefixes.
 	Prefixes []netip.Prefix
 }
@@ -108,6 +122,10 @@ type Node struct {
 	Excluded bool
 	// NetworkUnavailable is the Node's condition of that name.
 	NetworkUnavailable bool
+	// Drain is the signal that asks to take the node out of service, for people; "": none does.
+	Drain string
+	// Proxy is whether the node's service proxy can deliver.
+	Proxy ProxyState
 	// Alive says that the node's speaker lives, Joined that it knows who else does: before,
 	// it answers for nothing in layer 2.
 	Alive, Joined bool
