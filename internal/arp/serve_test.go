@@ -3,6 +3,8 @@ package arp
 import (
 	"errors"
 	"io"
+	"net/netip"
+	"slices"
 	"testing"
 )
 
@@ -42,7 +44,7 @@ func TestServeAnswersUntilAReadFails(t *testing.T) {
 	}
 	var counters Counters
 	conn := &scriptedConn{in: frames}
-	if err := Serve(conn, us, answered, &counters); !errors.Is(err, io.EOF) {
+	if err := Serve(conn, Config{MAC: us, Answers: answered, Counters: &counters}); !errors.Is(err, io.EOF) {
 		t.Fatalf("Serve() = %v, want the read's error", err)
 	}
 	if len(conn.out) != 2 || counters.Requests.Load() != 2 || counters.Replies.Load() != 2 || counters.Errors.Load() != 0 {
@@ -55,10 +57,39 @@ func TestServeCountsAndOutlivesAFailedWrite(t *testing.T) {
 	frame := encode(t, asker, all, request(asker, host, vip))
 	var counters Counters
 	conn := &scriptedConn{in: [][]byte{frame, frame}, broken: true}
-	if err := Serve(conn, us, answered, &counters); !errors.Is(err, io.EOF) {
+	if err := Serve(conn, Config{MAC: us, Answers: answered, Counters: &counters}); !errors.Is(err, io.EOF) {
 		t.Fatalf("Serve() = %v, want the read's error", err)
 	}
 	if counters.Errors.Load() != 2 || counters.Replies.Load() != 0 {
 		t.Errorf("counted %d errors and %d replies, want 2 and 0", counters.Errors.Load(), counters.Replies.Load())
+	}
+}
+
+func TestServeTellsOfConflictsButNotOfProbesThatAreAnswered(t *testing.T) {
+	t.Parallel()
+	probed := foreign
+	frames := [][]byte{
+		frameBytes(AnnounceRequest(vip, other)),
+		encode(t, other, all, request(other, vip2, vip)), // answered, and a conflict for its sender
+		frameBytes(Probe(vip, other)),                    // answered
+		frameBytes(Probe(probed, other)),
+		frameBytes(AnnounceReply(lent, owner)),
+		frameBytes(AnnounceReply(vip, us)),
+	}
+	var told []netip.Addr
+	var counters Counters
+	conn := &scriptedConn{in: frames}
+	_ = Serve(conn, Config{
+		MAC: us, Answers: answered, Counters: &counters,
+		Watched: func() Addresses { return answered().With(Entry{Address: probed}) },
+		Conflict: func(address netip.Addr, by MAC) {
+			if by != other {
+				t.Errorf("%v is used by %v", address, by)
+			}
+			told = append(told, address)
+		},
+	})
+	if want := []netip.Addr{vip, vip2, probed}; !slices.Equal(told, want) || counters.Conflicts.Load() != 3 || len(conn.out) != 2 {
+		t.Errorf("told of %v, want %v; counted %d, answered %d", told, want, counters.Conflicts.Load(), len(conn.out))
 	}
 }

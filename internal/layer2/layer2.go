@@ -1,9 +1,12 @@
 // Package layer2 makes this node the one that a local network finds behind an address: it
-// answers ARP (RFC 826) on the interfaces it is told, and announces what it takes over
-// (RFC 5227 section 2.3). It follows interfaces as they come, go and change.
+// answers ARP (RFC 826) and neighbor solicitations (RFC 4861) on the interfaces it is told, and
+// announces what it takes over (RFC 5227 section 2.3, RFC 4861 section 7.2.6). Before an
+// address is answered for the first time ever, it finds out whether another host has it (RFC
+// 5227 section 2.1, RFC 4862 section 5.4), and it reports, and defends the address, if one
+// shows later (RFC 5227 section 2.4). It follows interfaces as they come, go and change.
 //
-// It never decides what to announce or where, never puts an address on an interface, and
-// never asks anybody for anything. It handles IPv4; IPv6 addresses are passed over.
+// It never decides what to announce or where, never puts an address on an interface, never
+// gives up an address by itself, and resolves none.
 package layer2
 
 import (
@@ -22,13 +25,18 @@ import (
 	"github.com/ballast-lb/ballast/internal/arp"
 	"github.com/ballast-lb/ballast/internal/link"
 	"github.com/ballast-lb/ballast/internal/name"
+	"github.com/ballast-lb/ballast/internal/ndp"
 )
 
 // Config is what an Announcer needs to know at its start.
 type Config struct {
 	// Open opens the ARP socket of the interface with this index; nil means arp.Listen.
 	Open func(index int) (arp.Conn, error)
-	Log  logr.Logger
+	// OpenNDP opens its NDP socket; nil means ndp.Listen.
+	OpenNDP func(index int) (ndp.Conn, error)
+	// Groups makes what joins its multicast groups; nil means ndp.NewGroups.
+	Groups func(index int) Groups
+	Log    logr.Logger
 }
 
 // Announcer answers for and announces addresses. Make it with New. Its methods may be called
@@ -37,6 +45,7 @@ type Config struct {
 type Announcer struct {
 	config    Config
 	wake      chan struct{}
+	conflicts chan []Conflict
 	published atomic.Pointer[[]published]
 
 	mu    sync.Mutex // guards inbox
@@ -49,32 +58,57 @@ type place struct {
 	address netip.Addr
 }
 
+func (p place) compare(o place) int {
+	return cmp.Or(p.address.Compare(o.address), strings.Compare(p.link, o.link))
+}
+
+// part is what a service wants this node to do about an address on an interface.
+type part struct {
+	place place
+	role  role
+}
+
+// compare orders parts by place, and those of one place so that the first prevails.
+func (p part) compare(o part) int {
+	if c := p.place.compare(o.place); c != 0 {
+		return c
+	}
+	return p.role.compare(o.role)
+}
+
 // New returns an Announcer that announces nothing.
 func New(config Config) *Announcer {
 	if config.Open == nil {
 		config.Open = arp.Listen
 	}
-	return &Announcer{config: config, wake: make(chan struct{}, 1)}
+	if config.OpenNDP == nil {
+		config.OpenNDP = ndp.Listen
+	}
+	if config.Groups == nil {
+		config.Groups = func(index int) Groups { return ndp.NewGroups(index) }
+	}
+	return &Announcer{config: config, wake: make(chan struct{}, 1), conflicts: make(chan []Conflict, 1)}
 }
 
-// Set makes addresses the ones that this node announces for service, in place of those set
-// before; setting the same again changes nothing. Addresses that services share are
-// announced until the last of them lets go. The slice is not kept.
+// Set makes addresses the ones that this node announces, or answers for as a deputy, for
+// service, in place of those set before; setting the same again changes nothing. Addresses
+// that services share are kept until the last of them lets go; if they differ, an owner prevails
+// over a deputy, and an address is First only if all say so. An address that is answered for is
+// not probed any more, whatever First says. The slice is not kept.
 func (a *Announcer) Set(service name.ServiceKey, addresses []announce.Layer2) {
-	var places []place
+	var parts []part
 	for _, l := range addresses {
-		if !l.Address.Is4() {
+		if !l.Address.IsValid() {
 			continue
 		}
+		address := l.Address.Unmap().WithZone("")
 		for _, i := range l.Interfaces {
-			places = append(places, place{i, l.Address})
+			parts = append(parts, part{place{i, address}, role{l.For, l.First}})
 		}
 	}
-	slices.SortFunc(places, func(x, y place) int {
-		return cmp.Or(x.address.Compare(y.address), strings.Compare(x.link, y.link))
-	})
-	places = slices.Compact(places)
-	a.post(func(s *state, now time.Time) { s.set(service, places, now) })
+	slices.SortFunc(parts, part.compare)
+	parts = slices.CompactFunc(parts, func(x, y part) bool { return x.place == y.place })
+	a.post(func(s *state, now time.Time) { s.set(service, parts, now) })
 }
 
 // Remove ends what service announces; nothing is answered for it any more, unless another
@@ -82,8 +116,8 @@ func (a *Announcer) Set(service name.ServiceKey, addresses []announce.Layer2) {
 func (a *Announcer) Remove(service name.ServiceKey) { a.Set(service, nil) }
 
 // SetLinks tells which interfaces there are. An interface that comes, returns, or returns
-// with another index or hardware address is served and its addresses announced anew; one that
-// goes away or down is left.
+// with another index or hardware address is served, and the addresses that this node owns are
+// announced anew; one that goes away or down is left.
 func (a *Announcer) SetLinks(links link.Snapshot) {
 	a.post(func(s *state, now time.Time) { s.setLinks(links, now) })
 }
@@ -92,6 +126,13 @@ func (a *Announcer) SetLinks(links link.Snapshot) {
 // have forgotten the way learn it. It is DefaultRefreshInterval at first; 0 is never.
 func (a *Announcer) SetRefreshInterval(interval time.Duration) {
 	a.post(func(s *state, now time.Time) { s.setRefresh(interval, now) })
+}
+
+// SetConflictDetection says how another host that has an address is looked for before the
+// address is answered for the first time. With Off, addresses that wait for that, or for another
+// host to give them up, are answered at once. An unknown mode is Fast.
+func (a *Announcer) SetConflictDetection(mode Detection) {
+	a.post(func(s *state, now time.Time) { s.setDetection(mode, now) })
 }
 
 // Run answers and announces until ctx ends, then closes every socket and returns nil. Call it

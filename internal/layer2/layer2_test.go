@@ -1,7 +1,6 @@
 package layer2
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,11 +10,9 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/go-logr/logr"
 	"pgregory.net/rapid"
 
 	"github.com/ballast-lb/ballast/internal/announce"
-	"github.com/ballast-lb/ballast/internal/arp"
 	"github.com/ballast-lb/ballast/internal/link"
 	"github.com/ballast-lb/ballast/internal/name"
 )
@@ -26,29 +23,12 @@ var (
 	vip   = netip.MustParseAddr("192.0.2.10")
 	vip2  = netip.MustParseAddr("192.0.2.11")
 	vip6  = netip.MustParseAddr("2001:db8::1")
-	asker = arp.MAC{2, 0, 0, 0, 9, 9}
+	asker = link.MAC{2, 0, 0, 0, 9, 9}
 	mac0  = link.MAC{2, 0, 0, 0, 0, 1}
 	mac1  = link.MAC{2, 0, 0, 0, 0, 2}
+	mac8  = link.MAC{2, 0, 0, 0, 8, 8} // other hosts
+	mac9  = link.MAC{2, 0, 0, 0, 8, 9}
 )
-
-// run starts an Announcer in a bubble and ends it with the test.
-func run(t *testing.T, l *lan) *Announcer {
-	t.Helper()
-	a := New(Config{Open: l.open, Log: logr.Discard()})
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan error, 1)
-	go func() { ended <- a.Run(ctx) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-ended; err != nil {
-			t.Errorf("Run() = %v", err)
-		}
-		if len(l.sockets) > 0 {
-			t.Errorf("%d sockets are open after Run", len(l.sockets))
-		}
-	})
-	return a
-}
 
 func TestTakeoverAnnouncesOnScheduleInBothFormsAndThenRefreshes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -67,7 +47,7 @@ func TestTakeoverAnnouncesOnScheduleInBothFormsAndThenRefreshes(t *testing.T) {
 			if request.after != at || reply.after != at {
 				t.Errorf("announcement %d was sent after %v, want %v", i, request.after, at)
 			}
-			if request.frame != arp.AnnounceRequest(vip, mac0) || reply.frame != arp.AnnounceReply(vip, mac0) {
+			if want := announcements(vip, mac0); request.frame != want[0] || reply.frame != want[1] {
 				t.Errorf("announcement %d is not a request and a reply", i)
 			}
 		}
@@ -144,12 +124,12 @@ func TestSettingTheSameAgainAnnouncesNothing(t *testing.T) {
 		if n := len(l.take()); n != 0 {
 			t.Errorf("sent %d frames", n)
 		}
-		if l.opened[2] != 1 {
-			t.Errorf("opened %d sockets", l.opened[2])
+		if l.opened[plug{2, false}] != 1 {
+			t.Errorf("opened %d sockets", l.opened[plug{2, false}])
 		}
 		a.Set(shop, []announce.Layer2{on(vip, "eth0"), on(vip2, "eth0")})
 		synctest.Wait()
-		if frames := l.take(); len(frames) != 2 || frames[0].frame != arp.AnnounceRequest(vip2, mac0) {
+		if frames := l.take(); len(frames) != 2 || frames[0].frame != announcements(vip2, mac0)[0] {
 			t.Errorf("sent %d frames, want the new address alone", len(frames))
 		}
 	})
@@ -191,7 +171,7 @@ func TestAnInterfaceIsFollowed(t *testing.T) {
 				t.Errorf("%s: answers %v, want %v", step.name, got, step.want)
 			}
 		}
-		if l.opened[2] != 3 || l.opened[7] != 1 {
+		if l.opened[plug{2, false}] != 3 || l.opened[plug{7, false}] != 1 {
 			t.Errorf("opened %v sockets", l.opened)
 		}
 	})
@@ -200,7 +180,7 @@ func TestAnInterfaceIsFollowed(t *testing.T) {
 func TestAnInterfaceThatFailsIsTriedAgainAndHoldsUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLAN()
-		l.refuse[2] = errors.New("operation not permitted")
+		l.refuse[plug{2, false}] = errors.New("operation not permitted")
 		a := run(t, l)
 		a.SetLinks(link.Snapshot{eth("eth0", 2, mac0), eth("eth1", 3, mac1)})
 		a.Set(shop, []announce.Layer2{on(vip, "eth0", "eth1")})
@@ -213,7 +193,7 @@ func TestAnInterfaceThatFailsIsTriedAgainAndHoldsUpNoOther(t *testing.T) {
 			t.Errorf("Stats() = %+v, want some tries and their error", s[0])
 		}
 		l.mu.Lock()
-		delete(l.refuse, 2)
+		delete(l.refuse, plug{2, false})
 		l.mu.Unlock()
 		time.Sleep(lastRetry)
 		if got, _ := l.ask(2, vip); got != mac0 {
@@ -223,7 +203,7 @@ func TestAnInterfaceThatFailsIsTriedAgainAndHoldsUpNoOther(t *testing.T) {
 			t.Errorf("Stats() = %+v", s[0])
 		}
 		l.mu.Lock()
-		w := l.sockets[2]
+		w := l.sockets[plug{2, false}]
 		l.mu.Unlock()
 		_ = w.Close() // as the kernel does when an interface goes down
 		time.Sleep(lastRetry)
@@ -244,14 +224,14 @@ func TestTenThousandAddressesAreTakenOverWithinTheRate(t *testing.T) {
 			a.Set(name.ServiceKey{Namespace: "n", Name: fmt.Sprint(i)}, []announce.Layer2{on(address, "eth0")})
 		}
 		time.Sleep(40 * time.Second)
-		perSecond, firsts := map[time.Duration]int{}, map[arp.Frame]time.Duration{}
+		perSecond, firsts := map[time.Duration]int{}, map[string]time.Duration{}
 		for _, s := range l.take() {
 			perSecond[s.after/time.Second]++
 			if _, seen := firsts[s.frame]; !seen {
 				firsts[s.frame] = s.after
 			}
 		}
-		if n := slices.Max(slices.Collect(maps.Values(perSecond))); n > 2*(announceRate+announceBurst) {
+		if n := slices.Max(slices.Collect(maps.Values(perSecond))); n > frameRate+frameBurst {
 			t.Errorf("sent %d frames in one second", n)
 		}
 		if len(firsts) != 2*count {
@@ -263,27 +243,31 @@ func TestTenThousandAddressesAreTakenOverWithinTheRate(t *testing.T) {
 	})
 }
 
-// TestReferencesAgreeWithAnObviousOracle sets and removes at random, and compares what is
-// answered with the union of what is set.
-func TestReferencesAgreeWithAnObviousOracle(t *testing.T) {
+// TestAnswersAgreeWithAnObviousOracle sets and removes at random, and compares what is answered
+// with what follows from all that is set.
+func TestAnswersAgreeWithAnObviousOracle(t *testing.T) {
 	t.Parallel()
+	names := []string{"eth0", "eth1", "eth9"}
+	addresses := []netip.Addr{vip, vip2, vip6}
 	rapid.Check(t, func(t *rapid.T) {
-		l := newLAN()
-		a := New(Config{Open: l.open, Log: logr.Discard()})
+		a := New(newLAN().config())
 		s := newState(a)
 		defer s.close()
 		now := time.Now()
+		s.setDetection(Off, now)
 		s.setLinks(link.Snapshot{eth("eth0", 2, mac0), eth("eth1", 3, mac1)}, now)
-		oracle := map[name.ServiceKey][]place{}
+		oracle := map[name.ServiceKey]map[place]link.MAC{}
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			key := name.ServiceKey{Name: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "service")}
 			var wanted []announce.Layer2
-			oracle[key] = nil
-			for _, address := range []netip.Addr{vip, vip2} {
-				interfaces := rapid.SliceOfDistinct(rapid.SampledFrom([]string{"eth0", "eth1", "eth9"}), rapid.ID[string]).Draw(t, "interfaces")
-				wanted = append(wanted, on(address, interfaces...))
-				for _, i := range interfaces {
-					oracle[key] = append(oracle[key], place{i, address})
+			oracle[key] = map[place]link.MAC{}
+			for _, address := range addresses {
+				l := on(address, rapid.SliceOfDistinct(rapid.SampledFrom(names), rapid.ID[string]).Draw(t, "interfaces")...)
+				l.For = rapid.SampledFrom([]link.MAC{{}, {}, mac8, mac9}).Draw(t, "for")
+				l.First = rapid.Bool().Draw(t, "first")
+				wanted = append(wanted, l)
+				for _, i := range l.Interfaces {
+					oracle[key][place{i, address}] = l.For
 				}
 			}
 			a.Set(key, wanted)
@@ -291,73 +275,44 @@ func TestReferencesAgreeWithAnObviousOracle(t *testing.T) {
 				change(s, now)
 			}
 			s.step(now)
-			for _, i := range []string{"eth0", "eth1", "eth9"} {
-				union := map[netip.Addr]bool{}
-				for _, places := range oracle {
-					for _, x := range places {
-						if x.link == i {
-							union[x.address] = true
+			queued, deputized := 0, 0
+			for _, i := range names {
+				for _, address := range addresses {
+					want, wanted := link.MAC{0xff}, false
+					for _, places := range oracle {
+						if mac, found := places[place{i, address}]; found && slices.Compare(mac[:], want[:]) < 0 {
+							want, wanted = mac, true
 						}
 					}
-				}
-				var answers arp.Addresses
-				var open bool
-				if p := s.ports[i]; p != nil {
-					answers, open = *p.answers.Load(), p.conn != nil
-				}
-				if answers.Len() != len(union) || answers.Contains(vip) != union[vip] || answers.Contains(vip2) != union[vip2] {
-					t.Fatalf("%s answers %+v, want %v", i, answers, union)
-				}
-				if want := len(union) > 0 && i != "eth9"; open != want {
-					t.Fatalf("%s is open: %v, want %v", i, open, want)
-				}
-			}
-			queued := 0
-			for _, p := range s.ports {
-				for range p.entries {
-					if p.conn != nil {
+					got, answered := s.given(i, address)
+					if reachable := i != "eth9"; answered != (wanted && reachable) || answered && got != want {
+						t.Fatalf("%v on %s is answered with %v, %v, want %v, %v", address, i, got, answered, want, wanted)
+					}
+					if answered && want == (link.MAC{}) {
 						queued++
+					} else if answered {
+						deputized++
 					}
 				}
 			}
-			if s.queue.Len() != queued {
-				t.Fatalf("%d announcements are queued, want %d", s.queue.Len(), queued)
+			for _, p := range s.ports {
+				deputized -= p.v4.deputized + p.v6.deputized
+			}
+			if s.queue.Len() != queued || deputized != 0 {
+				t.Fatalf("%d announcements are queued, want %d; the number of deputized is off by %d", s.queue.Len(), queued, deputized)
 			}
 		}
 	})
 }
 
-func TestFollowingIsATakeoverAndThenRefreshes(t *testing.T) {
-	t.Parallel()
-	var at time.Duration
-	for step := 0; !refreshing(step + 1); step++ {
-		wait, again := following(step, 0, 0)
-		if !again {
-			t.Fatalf("the takeover ends with announcement %d", step)
-		}
-		at += wait
+// given returns what is answered for address on an interface, and whether anything is.
+func (s *state) given(name string, address netip.Addr) (link.MAC, bool) {
+	p := s.ports[name]
+	if p == nil || p.side(address).responder == nil {
+		return link.MAC{}, false
 	}
-	if at != 4*time.Second {
-		t.Errorf("the takeover lasts %v, want 4 s", at)
+	if r, ok := p.side(address).responder.(*overNDP); ok {
+		return r.answers.Load().Find(address)
 	}
-	last := len(takeover())
-	if _, again := following(last, 0, 0); again {
-		t.Error("an address is refreshed though that is off")
-	}
-	for _, random := range []float64{0, 0.5, 0.999} {
-		if wait, again := following(last, time.Minute, random); !again || wait < 54*time.Second || wait > 66*time.Second {
-			t.Errorf("a refresh comes after %v", wait)
-		}
-	}
-}
-
-func TestBackoffGrowsToItsBound(t *testing.T) {
-	t.Parallel()
-	for failures := range 100 {
-		for _, random := range []float64{0, 0.5, 0.999} {
-			if d := backoff(failures, random); d < firstRetry/2 || d > lastRetry {
-				t.Errorf("backoff(%d, %v) = %v", failures, random, d)
-			}
-		}
-	}
+	return p.side(address).responder.(*overARP).answers.Load().Find(address)
 }

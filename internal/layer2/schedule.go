@@ -1,22 +1,58 @@
 package layer2
 
-import (
-	"container/heap"
-	"net/netip"
-	"time"
-)
+import "time"
 
 // DefaultRefreshInterval is how often an address is announced again without other settings.
 const DefaultRefreshInterval = 60 * time.Second
 
+// Detection is how thoroughly the network is asked whether another host has an address before
+// that is answered for the first time. The values are those of Settings.
+type Detection string
+
 const (
-	// announceRate bounds the announcements a second that this node sends on all interfaces
-	// together, two frames each: 10,000 addresses are taken over in 5 s, at 2 Mbit/s.
-	announceRate = 2000
-	// announceBurst is how many may follow each other without a pause.
-	announceBurst = 100
+	// Fast sends three probes within 300 ms. It is what an Announcer begins with.
+	Fast Detection = "Fast"
+	// Full keeps the timing of RFC 5227 section 2.1.1, 4 to 7 s, for IPv6 too.
+	Full Detection = "Full"
+	// Off asks nobody.
+	Off Detection = "Off"
+)
+
+const (
+	// frameRate bounds the probes and announcements a second that this node sends on all
+	// interfaces together: 10,000 IPv4 addresses, two frames each, are taken over in 5 s, at 2
+	// Mbit/s.
+	frameRate = 4000
+	// frameBurst is how many may follow each other without a pause.
+	frameBurst = 200
 	// ratePause is how long to wait once the rate is reached.
 	ratePause = 10 * time.Millisecond
+
+	// probes is how many probes find an address free (RFC 5227 section 1.1: PROBE_NUM).
+	probes = 3
+	// fastPause is the pause after each probe of Fast.
+	fastPause = 100 * time.Millisecond
+	// probeWait bounds the random wait of Full before its first probe (RFC 5227 section 1.1:
+	// PROBE_WAIT).
+	probeWait = time.Second
+	// probePause is the least pause of Full between probes, and probePauseSpread how much
+	// longer it may be at random (RFC 5227 section 1.1: PROBE_MIN, and PROBE_MAX less that).
+	probePause, probePauseSpread = time.Second, time.Second
+	// announceWait is the wait of Full after its last probe (RFC 5227 section 1.1:
+	// ANNOUNCE_WAIT).
+	announceWait = 2 * time.Second
+	// probeAgain is the wait before an address that another host has is probed anew, and as
+	// much as probeAgainSpread more, at random: two nodes that probe at the same time would
+	// otherwise keep each other out for ever.
+	probeAgain, probeAgainSpread = 10 * time.Second, time.Second
+
+	// defendInterval is the least time between two defenses of an address (RFC 5227 section
+	// 1.1: DEFEND_INTERVAL).
+	defendInterval = 10 * time.Second
+	// lookPause is the least time between two looks at what was seen of other hosts.
+	lookPause = 20 * time.Millisecond
+	// quiet is how long nothing must be seen of a conflict for it to be over.
+	quiet = 60 * time.Second
 
 	firstRetry = 100 * time.Millisecond
 	lastRetry  = 10 * time.Second
@@ -51,76 +87,30 @@ func following(step int, refresh time.Duration, random float64) (time.Duration, 
 // refreshing says whether announcement number step of an address is a refresh.
 func refreshing(step int) bool { return step > len(takeover()) }
 
+// listening returns the wait after sent probes, before the next one or, after the last, before
+// the address is found free. random is in [0, 1).
+func (d Detection) listening(sent int, random float64) time.Duration {
+	switch {
+	case d == Full && sent == 0:
+		return portion(probeWait, random)
+	case d == Full && sent < probes:
+		return probePause + portion(probePauseSpread, random)
+	case d == Full:
+		return announceWait
+	case sent == 0:
+		return 0
+	}
+	return fastPause
+}
+
+// portion returns a part of d; random is in [0, 1).
+func portion(d time.Duration, random float64) time.Duration {
+	return time.Duration(random * float64(d))
+}
+
 // backoff returns the wait before an interface is tried again after this many failures: it
 // doubles up to lastRetry, less a random half.
 func backoff(failures int, random float64) time.Duration {
 	d := min(firstRetry<<min(failures, 10), lastRetry)
-	return d - time.Duration(random*float64(d)/2)
-}
-
-// entry is an address on an interface: how many services want it, and when it is announced
-// next.
-type entry struct {
-	port    *port
-	address netip.Addr
-	refs    int
-	// step counts the announcements since the takeover; due is when the next is sent.
-	step int
-	due  time.Time
-	// position is the entry's place in the queue, or -1.
-	position int
-}
-
-// queue holds the entries to announce, as a heap with the one due first in front. Repeats of
-// a takeover that the rate holds up thus come after the first announcements of all.
-type queue struct{ entries []*entry }
-
-func (q *queue) first() (*entry, bool) {
-	if len(q.entries) == 0 {
-		return nil, false
-	}
-	return q.entries[0], true
-}
-
-// put places e in the queue, or moves it, to be announced as number step at due.
-func (q *queue) put(e *entry, step int, due time.Time) {
-	e.step, e.due = step, due
-	if e.position >= 0 {
-		heap.Fix(q, e.position)
-		return
-	}
-	heap.Push(q, e)
-}
-
-func (q *queue) remove(e *entry) {
-	if e.position >= 0 {
-		heap.Remove(q, e.position)
-	}
-}
-
-// Len, Less, Swap, Push and Pop are for container/heap alone.
-
-func (q *queue) Len() int           { return len(q.entries) }
-func (q *queue) Less(i, j int) bool { return q.entries[i].due.Before(q.entries[j].due) }
-
-func (q *queue) Swap(i, j int) {
-	q.entries[i], q.entries[j] = q.entries[j], q.entries[i]
-	q.entries[i].position, q.entries[j].position = i, j
-}
-
-// Push implements heap.Interface.
-func (q *queue) Push(x any) {
-	e := x.(*entry)
-	e.position = len(q.entries)
-	q.entries = append(q.entries, e)
-}
-
-// Pop implements heap.Interface.
-func (q *queue) Pop() any {
-	last := len(q.entries) - 1
-	e := q.entries[last]
-	q.entries[last] = nil
-	q.entries = q.entries[:last]
-	e.position = -1
-	return e
+	return d - portion(d/2, random)
 }

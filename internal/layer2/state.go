@@ -9,7 +9,6 @@ import (
 	"github.com/go-logr/logr"
 	"golang.org/x/time/rate"
 
-	"github.com/ballast-lb/ballast/internal/arp"
 	"github.com/ballast-lb/ballast/internal/link"
 	"github.com/ballast-lb/ballast/internal/name"
 )
@@ -19,115 +18,192 @@ const idle = time.Hour
 
 // state is what the goroutine of Run owns.
 type state struct {
-	open       func(index int) (arp.Conn, error)
+	config     Config
 	post       func(func(*state, time.Time))
+	conflicts  chan []Conflict
 	log        logr.Logger
 	responders sync.WaitGroup
 
-	services map[name.ServiceKey][]place
-	ports    map[string]*port
-	links    link.Snapshot
-	queue    queue
-	limit    *rate.Limiter
-	refresh  time.Duration
+	services  map[name.ServiceKey][]part
+	ports     map[string]*port
+	links     link.Snapshot
+	own       map[link.MAC]struct{} // of the links
+	neighbors map[link.MAC]name.NodeName
+	// rivals are the entries that have one; news says that they are others than told.
+	rivals    map[*entry]struct{}
+	news      bool
+	queue     queue
+	limit     *rate.Limiter
+	refresh   time.Duration
+	detection Detection
 }
 
 func newState(a *Announcer) *state {
 	return &state{
-		open: a.config.Open, post: a.post, log: a.config.Log,
-		services: map[name.ServiceKey][]place{},
-		ports:    map[string]*port{},
-		limit:    rate.NewLimiter(announceRate, announceBurst),
-		refresh:  DefaultRefreshInterval,
+		config: a.config, post: a.post, conflicts: a.conflicts, log: a.config.Log,
+		services:  map[name.ServiceKey][]part{},
+		ports:     map[string]*port{},
+		rivals:    map[*entry]struct{}{},
+		limit:     rate.NewLimiter(frameRate, frameBurst),
+		refresh:   DefaultRefreshInterval,
+		detection: Fast,
 	}
 }
 
 // close closes all sockets and waits for the goroutines that read them.
 func (s *state) close() {
 	for _, p := range s.ports {
-		s.leave(p)
+		for _, x := range p.sides() {
+			s.leave(x, time.Now())
+		}
 	}
 	s.responders.Wait()
 }
 
-// set makes places those of service. The new ones are taken before the old ones are let go,
+// change lets an event happen to the duty of e, and does what follows from it but for what
+// there is to say.
+func (s *state) change(e *entry, now time.Time, event func(*duty, moment)) {
+	before := e.duty
+	event(&e.duty, moment{now: now, random: rand.Float64(), refresh: s.refresh, detection: s.detection})
+	x := e.side
+	if e.duty.answer() != before.answer() {
+		x.changed = append(x.changed, e.address)
+	}
+	if e.duty.phase == owning && before.phase != owning {
+		x.port.counters.takeovers.Add(1)
+	}
+	if deputy := e.duty.phase == deputizing; deputy != (before.phase == deputizing) {
+		x.deputized += sign(deputy)
+	}
+	if e.duty.rival != before.rival {
+		s.compareRivals(e, before.rival)
+	}
+	if at, ok := e.duty.next(); ok {
+		s.queue.put(e, at)
+	} else {
+		s.queue.remove(e)
+	}
+}
+
+func sign(positive bool) int {
+	if positive {
+		return 1
+	}
+	return -1
+}
+
+// set makes parts those of service. The new ones are taken before the old ones are let go,
 // so what stays is never interrupted.
-func (s *state) set(service name.ServiceKey, places []place, now time.Time) {
+func (s *state) set(service name.ServiceKey, parts []part, now time.Time) {
 	before := s.services[service]
-	if slices.Equal(before, places) {
+	if slices.Equal(before, parts) {
 		return
 	}
-	for _, x := range places {
-		s.hold(x, now)
+	for _, x := range parts {
+		s.hold(service, x, now)
 	}
 	for _, x := range before {
-		s.release(x)
-	}
-	if len(places) == 0 {
-		delete(s.services, service)
-	} else {
-		s.services[service] = places
-	}
-	s.log.V(1).Info("set addresses", "service", service.String(), "addresses", len(places))
-}
-
-func (s *state) hold(x place, now time.Time) {
-	p := s.ports[x.link]
-	if p == nil {
-		p = newPort(x.link)
-		p.link = usable(s.links, x.link)
-		s.ports[x.link] = p
-	}
-	e := p.entries[x.address]
-	if e == nil {
-		e = &entry{port: p, address: x.address, position: -1}
-		p.entries[x.address] = e
-		p.changeAnswers(func(a arp.Addresses) arp.Addresses { return a.With(x.address) })
-		if p.conn != nil {
-			s.queue.put(e, 0, now)
+		if _, stays := slices.BinarySearchFunc(parts, x.place, func(y part, p place) int { return y.place.compare(p) }); !stays {
+			s.release(service, x.place, now)
 		}
 	}
-	e.refs++
+	if len(parts) == 0 {
+		delete(s.services, service)
+	} else {
+		s.services[service] = parts
+	}
+	s.log.V(1).Info("set addresses", "service", service.String(), "addresses", len(parts))
 }
 
-func (s *state) release(x place) {
+func (s *state) hold(service name.ServiceKey, x part, now time.Time) {
+	name, address := x.place.link, x.place.address
+	p := s.ports[name]
+	if p == nil {
+		p = newPort(name, s.config)
+		p.link = usable(s.links, name)
+		s.ports[name] = p
+	}
+	side := p.side(address)
+	e := side.entries[address]
+	if e == nil {
+		e = &entry{side: side, address: address, position: -1}
+		e.duty.role = x.role
+		side.entries[address] = e
+		if side.conn != nil {
+			s.change(e, now, (*duty).begin)
+		}
+	}
+	e.wish(service, x.role)
+	s.agree(e, now)
+}
+
+// agree gives e the role that follows from the wishes.
+func (s *state) agree(e *entry, now time.Time) {
+	if r := agree(e.wishes); r != e.duty.role {
+		s.change(e, now, func(d *duty, m moment) { d.assign(r, m) })
+	}
+}
+
+func (s *state) release(service name.ServiceKey, x place, now time.Time) {
 	p := s.ports[x.link]
-	e := p.entries[x.address]
-	if e.refs--; e.refs > 0 {
+	side := p.side(x.address)
+	e := side.entries[x.address]
+	e.withdraw(service)
+	if len(e.wishes) > 0 {
+		s.agree(e, now)
 		return
 	}
-	p.changeAnswers(func(a arp.Addresses) arp.Addresses { return a.Without(x.address) })
-	delete(p.entries, x.address)
-	s.queue.remove(e)
-	if len(p.entries) == 0 {
-		s.leave(p)
-		s.forget(p)
+	s.change(e, now, func(d *duty, _ moment) { *d = duty{} })
+	delete(side.entries, x.address)
+	if len(side.entries) == 0 {
+		s.leave(side, now)
 	}
+	s.forget(p)
 }
 
 func (s *state) setLinks(links link.Snapshot, now time.Time) {
-	s.links = links
+	s.links, s.own = links, make(map[link.MAC]struct{}, len(links))
+	for _, i := range links {
+		s.own[i.MAC] = struct{}{}
+	}
 	for _, p := range s.ports {
 		before := p.link
 		p.link = usable(links, p.name)
 		if p.link.Index != before.Index || p.link.MAC != before.MAC {
-			s.leave(p)
-			p.failures, p.retry, p.problem = 0, now, ""
+			for _, x := range p.sides() {
+				s.leave(x, now)
+				x.failures, x.retry, x.problem = 0, now, ""
+			}
 		}
 		s.forget(p)
 	}
 }
 
 func (s *state) setRefresh(interval time.Duration, now time.Time) {
-	s.refresh = max(interval, 0)
+	interval = max(interval, 0)
+	if interval == s.refresh {
+		return
+	}
+	s.refresh = interval
+	s.each(now, (*duty).reschedule)
+}
+
+func (s *state) setDetection(d Detection, now time.Time) {
+	if d == s.detection {
+		return
+	}
+	s.detection = d
+	if d == Off {
+		s.each(now, (*duty).hurry)
+	}
+}
+
+// each lets an event happen to all duties.
+func (s *state) each(now time.Time, event func(*duty, moment)) {
 	for _, p := range s.ports {
-		for _, e := range p.entries {
-			if p.conn == nil || !refreshing(e.step) {
-				continue
-			}
-			s.queue.remove(e)
-			if s.refresh > 0 {
-				s.queue.put(e, e.step, now.Add(rand.N(s.refresh)))
+		for _, x := range p.sides() {
+			for _, e := range x.entries {
+				s.change(e, now, event)
 			}
 		}
 	}
@@ -136,54 +212,72 @@ func (s *state) setRefresh(interval time.Duration, now time.Time) {
 // forget drops a port whose interface is gone and that nobody wants. Ports of interfaces that
 // are there stay, with their counters.
 func (s *state) forget(p *port) {
-	if _, found := s.links.Find(p.name); !found && len(p.entries) == 0 {
+	if _, found := s.links.Find(p.name); !found && p.isEmpty() {
 		delete(s.ports, p.name)
 	}
 }
 
-// step opens what should be open, sends the announcements that are due, and returns how long
-// there is nothing more to do.
+// step opens what should be open, looks at what was seen of other hosts, tells the responders
+// what has changed, sends what is due, delivers news, and returns how long there is nothing more to do.
 func (s *state) step(now time.Time) time.Duration {
 	next := now.Add(idle)
+	sooner := func(at time.Time) {
+		if at.Before(next) {
+			next = at
+		}
+	}
 	for _, p := range s.ports {
-		if p.conn != nil || p.link.Index == 0 || len(p.entries) == 0 {
-			continue
-		}
-		if !p.retry.After(now) {
-			s.enter(p, now)
-		}
-		if p.conn == nil && p.retry.Before(next) {
-			next = p.retry
+		for _, x := range p.sides() {
+			if x.conn == nil && x.wanted() && !x.retry.After(now) {
+				s.enter(x, now)
+			}
+			if !x.look.IsZero() && !x.look.After(now) {
+				s.see(x, now)
+			}
+			s.flush(x, now)
 		}
 	}
-	if due := s.announce(now, next); due.Before(next) {
-		next = due
+	sooner(s.act(now, next))
+	for _, p := range s.ports {
+		for _, x := range p.sides() {
+			s.flush(x, now)
+			if x.conn == nil && x.wanted() || x.incomplete {
+				sooner(x.retry)
+			}
+			if !x.look.IsZero() {
+				sooner(x.look)
+			}
+		}
 	}
+	s.tell()
 	return next.Sub(now)
 }
 
-// announce sends what is due, as far as the rate allows, and returns when to go on, or
-// otherwise if there is nothing more to send.
-func (s *state) announce(now, otherwise time.Time) time.Time {
+// act lets the duties do what is due, as far as the rate allows, and returns when to go on, or
+// otherwise if there is nothing more.
+func (s *state) act(now, otherwise time.Time) time.Time {
 	for {
 		e, ok := s.queue.first()
 		if !ok {
 			return otherwise
 		}
-		if e.due.After(now) {
-			return e.due
+		if e.at.After(now) {
+			return e.at
 		}
-		if !s.limit.AllowN(now, 1) {
-			return now.Add(ratePause)
+		event := (*duty).act
+		if m := e.duty.says(now); m != nothing {
+			frames := e.side.responder.frames(m, e.address)
+			if !s.limit.AllowN(now, len(frames)) {
+				return now.Add(ratePause)
+			}
+			if len(e.side.changed) > 0 {
+				s.flush(e.side, now) // answers come before announcements
+			}
+			if !e.side.send(m, frames) && m == probe {
+				event = (*duty).fail
+			}
 		}
-		e.port.send(e.address)
-		wait, again := following(e.step, s.refresh, rand.Float64())
-		if !again {
-			s.queue.remove(e)
-			e.step++
-			continue
-		}
-		s.queue.put(e, e.step+1, now.Add(wait))
+		s.change(e, now, event)
 	}
 }
 

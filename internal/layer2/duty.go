@@ -1,0 +1,274 @@
+package layer2
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/ballast-lb/ballast/internal/link"
+)
+
+// role is what this node is to an address.
+type role struct {
+	// owner is zero if this node is the owner; on a deputy, it is the owner's address.
+	owner link.MAC
+	// first says that nobody has answered for the address before.
+	first bool
+}
+
+// compare orders roles: an owner, who has no other to name, before a deputy; deputies by
+// their owners; and those who do not say that the address is first before those who do.
+func (r role) compare(o role) int {
+	if c := bytes.Compare(r.owner[:], o.owner[:]); c != 0 || r.first == o.first {
+		return c
+	}
+	if o.first {
+		return -1
+	}
+	return 1
+}
+
+// phase is how far a duty has come.
+type phase uint8
+
+const (
+	waiting    phase = iota // for the interface, which has not been there yet
+	probing                 // asks whether another host has the address; not answered
+	blocked                 // another host has the address; not answered, probed again later
+	owning                  // answered and announced
+	deputizing              // answered on behalf of the owner
+)
+
+// message is what a duty has to say to the network.
+type message uint8
+
+const (
+	nothing message = iota
+	probe
+	announcement
+)
+
+// answer is what the network is to be told of an address that it asks for.
+type answer struct {
+	// watched says that its use by another host matters; answered that it is answered for.
+	watched, answered bool
+	// mac is the hardware address to give; zero is the interface's own.
+	mac link.MAC
+}
+
+// rival is another host that uses the address. The zero value is none.
+type rival struct {
+	mac link.MAC
+	// seen is when it last showed that or, if it is over, when it was found to be.
+	seen time.Time
+	// probe says that it was found before the address was answered.
+	probe, over bool
+}
+
+// moment is what a duty takes from outside when something happens.
+type moment struct {
+	now time.Time
+	// random is in [0, 1).
+	random    float64
+	refresh   time.Duration
+	detection Detection
+}
+
+// duty is this node's part in one address on one interface. It is a state machine: its methods
+// are the events; next, says and answer tell what is to be done. It is pure.
+type duty struct {
+	role  role
+	phase phase
+	// open says that the interface can be used.
+	open bool
+	// step counts the probes, or the announcements since the takeover; due is when the next
+	// thing happens by schedule, or zero.
+	step int
+	due  time.Time
+	// defend is since when a defense is to be sent, or zero; defended is when the last one was.
+	defend, defended time.Time
+	rival            rival
+}
+
+// next returns when act is to be called, and whether at all.
+func (d *duty) next() (time.Time, bool) {
+	at := d.due
+	if !d.defend.IsZero() {
+		at = earlier(at, d.defend)
+	}
+	if d.aging() {
+		at = earlier(at, d.rival.seen.Add(quiet))
+	}
+	return at, !at.IsZero()
+}
+
+// earlier returns the earlier one of two times, of which x may be zero.
+func earlier(x, y time.Time) time.Time {
+	if x.IsZero() || y.Before(x) {
+		return y
+	}
+	return x
+}
+
+// aging says whether the rival is forgotten by time alone: one that keeps the address from
+// being answered is not.
+func (d *duty) aging() bool {
+	return d.rival != rival{} && d.phase != probing && d.phase != blocked
+}
+
+// says returns what act is about to say.
+func (d *duty) says(now time.Time) message {
+	switch {
+	case !d.defend.IsZero():
+		return announcement
+	case d.due.IsZero() || d.due.After(now):
+		return nothing
+	case d.phase == owning:
+		return announcement
+	case d.phase == probing && d.step < probes:
+		return probe
+	}
+	return nothing
+}
+
+// answer returns what is to be said to those who ask.
+func (d *duty) answer() answer {
+	switch d.phase {
+	case probing, blocked:
+		return answer{watched: true}
+	case owning:
+		return answer{watched: true, answered: true}
+	case deputizing:
+		return answer{watched: true, answered: true, mac: d.role.owner}
+	}
+	return answer{}
+}
+
+// begin is the event that the interface can be used, for the first time or again.
+func (d *duty) begin(m moment) {
+	d.open = true
+	switch {
+	case d.phase == waiting && d.role.owner != link.MAC{}:
+		d.phase = deputizing
+	case d.phase == waiting && !d.role.first:
+		d.take(m)
+	case d.phase == owning:
+		d.step, d.due = 0, m.now
+	case d.phase != deputizing:
+		d.detect(m)
+	}
+}
+
+// end is the event that the interface can be used no more.
+func (d *duty) end() { d.open, d.due, d.defend = false, time.Time{}, time.Time{} }
+
+// assign is the event that the node's role is another. Whether the address is answered for
+// the first time matters no more once that is being found out.
+func (d *duty) assign(r role, m moment) {
+	changed := d.role.owner != r.owner
+	d.role = r
+	switch {
+	case !changed || d.phase == waiting:
+	case r.owner == link.MAC{}:
+		d.take(m)
+	default:
+		d.phase, d.due, d.defend, d.rival.probe = deputizing, time.Time{}, time.Time{}, false
+	}
+}
+
+// act is the event that next had announced; what says returned has been said.
+func (d *duty) act(m moment) {
+	switch due := !d.due.IsZero() && !d.due.After(m.now); {
+	case !d.defend.IsZero():
+		d.defend, d.defended = time.Time{}, m.now
+	case due && d.phase == owning:
+		wait, again := following(d.step, m.refresh, m.random)
+		d.step++
+		d.due = time.Time{}
+		if again {
+			d.due = m.now.Add(wait)
+		}
+	case due && d.phase == probing && d.step < probes:
+		d.step++
+		d.due = m.now.Add(m.detection.listening(d.step, m.random))
+	case due && d.phase == probing:
+		d.take(m)
+	case due:
+		d.detect(m)
+	case !d.aging() || d.rival.seen.Add(quiet).After(m.now):
+	case d.rival.over:
+		d.rival = rival{}
+	default:
+		d.rival.over, d.rival.seen = true, m.now
+	}
+}
+
+// fail is the event that a probe could not be sent, so that the probes prove nothing.
+func (d *duty) fail(m moment) {
+	if d.open && d.phase == probing {
+		d.step, d.due = 0, m.now.Add(firstRetry+portion(probeWait, m.random))
+	}
+}
+
+// see is the event that another host, a fellow node or not, shows that it uses the address. A
+// fellow node is not answered back: which of the two has the address is not found out here.
+func (d *duty) see(other link.MAC, fellow bool, m moment) {
+	if !d.open || d.phase == waiting {
+		return
+	}
+	d.note(other, m.now)
+	switch {
+	case d.phase == probing:
+		d.phase, d.step = blocked, 0
+		d.due = m.now.Add(probeAgain + portion(probeAgainSpread, m.random))
+	case d.phase == owning && !fellow && d.defend.IsZero() && m.now.Sub(d.defended) >= defendInterval:
+		d.defend = m.now
+	}
+}
+
+// note makes other the rival. If there is one that shows itself still, that stays, so that the
+// news do not change with every frame of a quarrel.
+func (d *duty) note(other link.MAC, now time.Time) {
+	r := d.rival
+	if r != (rival{}) && !r.over && r.mac != other && now.Sub(r.seen) < defendInterval {
+		return
+	}
+	d.rival = rival{mac: other, seen: now, probe: d.phase == probing || d.phase == blocked}
+}
+
+// detect begins to find out whether another host has the address.
+func (d *duty) detect(m moment) {
+	if m.detection == Off {
+		d.take(m)
+		return
+	}
+	d.phase, d.step, d.due = probing, 0, m.now.Add(m.detection.listening(0, m.random))
+}
+
+// hurry is the event that conflict detection is off: what waits for it begins.
+func (d *duty) hurry(m moment) {
+	if d.open && (d.phase == probing || d.phase == blocked) {
+		d.take(m)
+	}
+}
+
+// take begins to answer and announce as the owner.
+func (d *duty) take(m moment) {
+	d.phase, d.step, d.due = owning, 0, time.Time{}
+	if d.open {
+		d.due = m.now
+	}
+	if d.rival.probe && !d.rival.over {
+		d.rival.over, d.rival.seen = true, m.now
+	}
+}
+
+// reschedule is the event that the refresh interval is another.
+func (d *duty) reschedule(m moment) {
+	if !d.open || d.phase != owning || !refreshing(d.step) {
+		return
+	}
+	d.due = time.Time{}
+	if m.refresh > 0 {
+		d.due = m.now.Add(portion(m.refresh, m.random))
+	}
+}
