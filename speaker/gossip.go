@@ -3,8 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
-	"net/netip"
 	"sync"
+	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -15,10 +15,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/config"
 	"github.com/ballast-lb/ballast/internal/membership"
+	"github.com/ballast-lb/ballast/internal/name"
 )
 
-// gossip runs the membership once its keys are known, and tells the engine who lives.
+// newsTimeout bounds how long another speaker waits for the engine to say what it knows.
+const newsTimeout = time.Second
+
+// gossip runs the membership once its keys are known, tells the engine how the other speakers
+// are and what they say, and tells them what the engine says.
 type gossip struct {
 	client client.Reader
 	self   identity
@@ -26,22 +32,32 @@ type gossip struct {
 	secret client.ObjectKey
 	log    logr.Logger
 	tell   func(context.Context, ...announce.Fact) error
+	// query looks at the state of the engine, which may not have begun yet.
+	query func(context.Context, func(*announce.State)) error
+	// ask asks the LAN for a node.
+	ask func(context.Context, name.NodeName) membership.Answer
 	// changed is called when notJoined answers otherwise; it must not block.
 	changed func()
 	wake    chan struct{} // says that there are keys
+	heard   chan struct{} // says that there is something in inbox
 
-	mu      sync.Mutex // guards what follows
-	members *membership.Membership
-	keys    membership.Keys
-	peers   []netip.Addr
-	joined  bool
+	mu        sync.Mutex // guards what follows
+	members   *membership.Membership
+	keys      membership.Keys
+	peers     []membership.Peer
+	interval  time.Duration
+	missed    int
+	deputized []name.NodeName
+	joined    bool
+	inbox     []announce.News
 }
 
 func newGossip(c client.Reader, self identity, o options, log logr.Logger) *gossip {
 	return &gossip{
 		client: c, self: self, port: uint16(o.gossipPort), log: log,
 		secret: client.ObjectKey{Namespace: o.Namespace, Name: membership.SecretName},
-		wake:   make(chan struct{}, 1),
+		wake:   make(chan struct{}, 1), heard: make(chan struct{}, 1),
+		interval: membership.DefaultInterval, missed: membership.DefaultMissed,
 	}
 }
 
@@ -68,21 +84,18 @@ func (g *gossip) reconcile(ctx context.Context, req reconcile.Request) (reconcil
 	if g.members != nil {
 		return reconcile.Result{}, g.members.SetKeys(keys)
 	}
-	select {
-	case g.wake <- struct{}{}:
-	default:
-	}
+	poke(g.wake)
 	return reconcile.Result{}, nil
 }
 
 // setPeers tells where other speakers may be: at the internal addresses of all nodes, of
 // the family that this one is bound to.
 func (g *gossip) setPeers(nodes []announce.Node) {
-	var peers []netip.Addr
+	var peers []membership.Peer
 	for _, n := range nodes {
 		for _, a := range n.Addresses {
 			if a.Is4() == g.self.addresses[0].Is4() {
-				peers = append(peers, a)
+				peers = append(peers, membership.Peer{Name: n.Name, Address: a})
 				break
 			}
 		}
@@ -93,6 +106,54 @@ func (g *gossip) setPeers(nodes []announce.Node) {
 	if g.members != nil {
 		g.members.SetPeers(peers)
 	}
+}
+
+// setDeputized tells in whose place this node answers.
+func (g *gossip) setDeputized(nodes []name.NodeName) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.deputized = nodes
+	if g.members != nil {
+		g.members.SetDeputized(nodes)
+	}
+}
+
+// configure takes the settings of the heartbeats.
+func (g *gossip) configure(s config.Settings) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.interval, g.missed = s.HeartbeatInterval, s.Missed
+	if g.members != nil {
+		g.members.SetHeartbeat(g.interval, g.missed)
+	}
+}
+
+// spread tells the other speakers news; before there is a membership, nobody is to be told.
+func (g *gossip) spread(news announce.News) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.members != nil {
+		g.members.Spread(news.Encode())
+	}
+}
+
+// leave makes the end of the membership mean that this speaker stops for good.
+func (g *gossip) leave() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.members != nil {
+		g.members.Leave()
+	}
+}
+
+// stats returns what the membership counted.
+func (g *gossip) stats() membership.Stats {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.members == nil {
+		return membership.Stats{}
+	}
+	return g.members.Stats()
 }
 
 // Start waits for the keys, then takes part in the gossip until ctx ends.
@@ -106,7 +167,7 @@ func (g *gossip) Start(ctx context.Context) error {
 		return nil
 	case <-g.wake:
 	}
-	members, err := g.begin()
+	members, err := g.begin(ctx)
 	if err != nil {
 		return err
 	}
@@ -117,11 +178,12 @@ func (g *gossip) Start(ctx context.Context) error {
 }
 
 // begin makes the membership of the keys and peers that are known by now.
-func (g *gossip) begin() (*membership.Membership, error) {
+func (g *gossip) begin(ctx context.Context) (*membership.Membership, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	members, err := membership.New(membership.Config{
 		NodeName: g.self.node, BindAddr: g.self.addresses[0], Port: g.port, Keys: g.keys, Label: g.self.cluster, Log: g.log,
+		Ask: g.ask, Hear: g.hear, News: func() []byte { return g.news(ctx) },
 	})
 	if err != nil {
 		return nil, err
@@ -129,8 +191,34 @@ func (g *gossip) begin() (*membership.Membership, error) {
 	if g.peers != nil {
 		members.SetPeers(g.peers)
 	}
+	members.SetHeartbeat(g.interval, g.missed)
+	members.SetDeputized(g.deputized)
 	g.members = members
 	return members, nil
+}
+
+// news is all that this speaker can tell.
+func (g *gossip) news(ctx context.Context) []byte {
+	ctx, cancel := context.WithTimeout(ctx, newsTimeout)
+	defer cancel()
+	var news announce.News
+	if err := g.query(ctx, func(s *announce.State) { news = s.News() }); err != nil {
+		return nil
+	}
+	return news.Encode()
+}
+
+// hear keeps what another speaker said for follow, so that the gossip goes on meanwhile.
+func (g *gossip) hear(b []byte) {
+	news, err := announce.DecodeNews(b)
+	if err != nil {
+		g.log.Error(err, "cannot read what another speaker says; is it of another version?")
+		return
+	}
+	g.mu.Lock()
+	g.inbox = append(g.inbox, news)
+	g.mu.Unlock()
+	poke(g.heard)
 }
 
 // notJoined says why this speaker does not know who else lives, "" if it does.
@@ -143,29 +231,57 @@ func (g *gossip) notJoined() string {
 	case g.members == nil:
 		return fmt.Sprintf("Waiting for the Secret %s with the key of the gossip, which the controller makes. Until then nothing is announced in layer 2.", g.secret)
 	}
-	return "Not in touch with the other speakers yet. Until then nothing is announced in layer 2."
+	return fmt.Sprintf("Not in touch with the other speakers yet: are the ports %d (TCP, UDP) and %d (UDP) open between the nodes? Until then nothing is announced in layer 2.", g.port, g.port+1)
 }
 
-// follow tells the engine who lives. Before this node has joined, nobody is known to: it
-// must not announce what another may own.
+// follow tells the engine what the others say and how they are, in this order: who has joined
+// has heard what the others own.
 func (g *gossip) follow(ctx context.Context, members *membership.Membership) {
 	for {
+		var facts []announce.Fact
 		select {
 		case <-ctx.Done():
 			return
+		case <-g.heard:
 		case view := <-members.Views():
-			fact := announce.MembersKnown{}
-			if view.Joined {
-				fact.Alive = view.Members
-			}
+			facts = append(facts, membersKnown(view))
 			g.mu.Lock()
 			g.joined = view.Joined
 			g.mu.Unlock()
 			g.changed()
-			g.log.Info("members changed", "joined", view.Joined, "members", view.Members)
-			if err := g.tell(ctx, fact); err != nil {
-				return // ctx ended
-			}
 		}
+		g.mu.Lock()
+		inbox := g.inbox
+		g.inbox = nil
+		g.mu.Unlock()
+		var said []announce.Fact
+		for _, news := range inbox {
+			said = append(said, announce.Heard{News: news})
+		}
+		if facts = append(said, facts...); len(facts) == 0 {
+			continue
+		}
+		if err := g.tell(ctx, facts...); err != nil {
+			return // ctx ended
+		}
+	}
+}
+
+func membersKnown(v membership.View) announce.MembersKnown {
+	fact := announce.MembersKnown{Joined: v.Joined, Deaf: v.Deaf}
+	health := map[membership.Health]announce.Health{
+		membership.Dead: announce.Dead, membership.Silent: announce.Silent, membership.Unheard: announce.Unheard, membership.Alive: announce.Alive,
+	}
+	for _, m := range v.Members {
+		fact.Members = append(fact.Members, announce.Member{Node: m.Name, Health: health[m.Health], Since: m.Since})
+	}
+	return fact
+}
+
+// poke notes on c that something has changed.
+func poke(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
 	}
 }

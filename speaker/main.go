@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/go-logr/logr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -38,13 +39,15 @@ func main() {
 	}
 	log := zap.New(zap.UseFlagOptions(&zapOptions))
 	ctrl.SetLogger(log)
-	if err := run(ctrl.SetupSignalHandler(), o, log); err != nil && !errors.Is(err, context.Canceled) {
+	ctx, cause := signals(context.Background())
+	if err := run(ctx, cause, o, log); err != nil && !errors.Is(err, context.Canceled) {
 		log.Error(err, "speaker ended")
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, o options, log logr.Logger) error {
+// run speaks until ctx ends; cause is then the signal that ended it.
+func run(ctx context.Context, cause func() os.Signal, o options, log logr.Logger) error {
 	log.Info("starting", "version", version.Version, "node", o.node, "loadBalancerClass", o.Class)
 	if o.node == "" {
 		return errors.New("read flags: --node-name or $NODE_NAME must name the Node that this speaker runs on")
@@ -71,5 +74,19 @@ func run(ctx context.Context, o options, log logr.Logger) error {
 	if err := metrics.Registry.Register(s.metrics()); err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}
-	return mgr.Start(ctx)
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	departure := &departure{reader: mgr.GetAPIReader(), node: self.node, pod: os.Getenv("POD_NAME"), namespace: o.Namespace, nologin: nologin, signal: cause}
+	var departing sync.WaitGroup
+	defer departing.Wait()
+	departing.Go(func() {
+		defer stop()
+		select {
+		case <-ctx.Done():
+			s.depart(serving, departure)
+		case <-serving.Done():
+		}
+	})
+	defer stop()
+	return mgr.Start(serving)
 }

@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
@@ -15,7 +16,9 @@ import (
 	"github.com/ballast-lb/ballast/internal/announce"
 	"github.com/ballast-lb/ballast/internal/bgp"
 	"github.com/ballast-lb/ballast/internal/config"
+	"github.com/ballast-lb/ballast/internal/election"
 	"github.com/ballast-lb/ballast/internal/kube"
+	"github.com/ballast-lb/ballast/internal/lan"
 	"github.com/ballast-lb/ballast/internal/layer2"
 	"github.com/ballast-lb/ballast/internal/link"
 	"github.com/ballast-lb/ballast/internal/name"
@@ -31,19 +34,36 @@ type identity struct {
 // speaker carries what the engine decides to the network, and what the network and the
 // other speakers say to the engine.
 type speaker struct {
-	self    identity
-	log     logr.Logger
-	engine  *kube.Engine
-	links   *link.Watcher
-	layer2  *layer2.Announcer
-	bgp     *bgp.Server
-	gossip  *gossip
-	status  *status
-	written *kube.Announced
+	self      identity
+	log       logr.Logger
+	engine    *kube.Engine
+	links     *link.Watcher
+	layer2    *layer2.Announcer
+	bgp       *bgp.Server
+	gossip    *gossip
+	neighbors *neighbors
+	proxy     *proxy
+	status    *status
+	written   *kube.Announced
 
-	snapshot atomic.Pointer[link.Snapshot]
-	synced   atomic.Bool
+	snapshot  atomic.Pointer[link.Snapshot]
+	conflicts atomic.Pointer[[]announce.Conflict]
+	owns      atomic.Int64
+	looked    atomic.Bool // links is known
+	leaving   atomic.Bool
+	synced    atomic.Bool
+	// again has watch tell the engine anew what this node knows of itself.
+	again chan struct{}
+	// version is that of the state that was last applied; the engine's goroutine owns it.
+	version int
 }
+
+const (
+	// leaveLook is how often a speaker that leaves looks whether others have what it owned,
+	// leaveLimit for how long at most: an owner that nobody follows ceases to answer by then.
+	leaveLook  = 20 * time.Millisecond
+	leaveLimit = election.Handover + time.Second
+)
 
 func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) *speaker {
 	s := &speaker{
@@ -51,12 +71,17 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 		links:  link.NewWatcher(log.WithName("link")),
 		layer2: layer2.New(layer2.Config{Log: log.WithName("layer2")}),
 		bgp:    bgp.New(bgp.Config{NodeName: self.node, RouterID: firstIPv4(self.addresses), Log: log.WithName("bgp")}),
+		again:  make(chan struct{}, 1),
 	}
 	s.snapshot.Store(&link.Snapshot{})
+	s.conflicts.Store(&[]announce.Conflict{})
+	s.neighbors = &neighbors{self: self.node, asker: lan.NewAsker(), interfaces: s.interfaces, query: s.query, log: log.WithName("neighbors")}
 	s.gossip = newGossip(mgr.GetClient(), self, o, log.WithName("gossip"))
-	s.gossip.tell = s.engine.Tell
+	s.gossip.tell, s.gossip.query, s.gossip.ask = s.engine.Tell, s.query, s.neighbors.ask
+	s.proxy = newProxy(log.WithName("proxy"), func() { poke(s.again) })
+	s.proxy.families = familiesOf(self.addresses)
 	s.status = &status{
-		client: mgr.GetClient(), self: self, peers: s.peers, interfaces: s.interfaces, notJoined: s.gossip.notJoined,
+		client: mgr.GetClient(), self: self, peers: s.peers, interfaces: s.interfaces, notJoined: s.gossip.notJoined, proxy: s.proxy.state,
 		log: log.WithName("status"), poke: make(chan struct{}, 1),
 	}
 	s.gossip.changed = s.status.changed
@@ -66,7 +91,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 		Writes:   func(d announce.Decision) bool { return d.Owner == self.node },
 	})
 	s.engine.Self, s.engine.Cache, s.engine.Log = self.node, mgr.GetCache(), log.WithName("engine")
-	s.engine.Apply = s.apply
+	s.engine.Apply, s.engine.Spread = s.apply, s.gossip.spread
 	s.engine.First = []announce.Fact{announce.MembersKnown{}, announce.SelfKnown{}} // until told, nobody is known to live
 	s.engine.Gatherer = &kube.Gatherer{
 		Client: mgr.GetClient(), Class: o.Class, Namespace: o.Namespace,
@@ -77,7 +102,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 
 func (s *speaker) setUp(ctx context.Context, mgr manager.Manager) error {
 	runnables := []manager.RunnableFunc{
-		s.engine.Start, s.written.Start, s.gossip.Start, s.status.Start,
+		s.engine.Start, s.written.Start, s.gossip.Start, s.status.Start, s.proxy.Start,
 		s.links.Run, s.layer2.Run, s.bgp.Run, s.watch,
 	}
 	var errs []error
@@ -105,17 +130,81 @@ func (s *speaker) apply(state *announce.State, changes []announce.Change) {
 		s.bgp.Set(key, d.Routes)
 		s.log.V(1).Info("planned", "service", key.String(), "owner", d.Owner, "layer2", d.Layer2, "routes", d.Routes, "reason", d.Verdict.Reason)
 	}
-	s.bgp.SetPeers(s.sessions(state))
+	if state.Version() != s.version || !s.synced.Load() {
+		s.version = state.Version()
+		s.meet(state.Nodes())
+		s.bgp.SetPeers(s.sessions(state))
+	}
 	s.bgp.Sync()
-	s.gossip.setPeers(state.Nodes())
+	s.gossip.setDeputized(state.Deputized())
+	s.owns.Store(int64(state.Owns()))
 	s.written.Put(changes)
 	s.synced.Store(true)
 }
 
-// configure takes those settings that are not facts; it is Gatherer.Compiled.
-func (s *speaker) configure(_ context.Context, _ config.Objects, c config.Compiled) error {
+// meet takes the nodes that there are.
+func (s *speaker) meet(nodes []announce.Node) {
+	s.gossip.setPeers(nodes)
+	s.neighbors.nodes.Store(&nodes)
+	macs := map[link.MAC]name.NodeName{}
+	for _, n := range nodes {
+		for _, i := range n.Interfaces {
+			if n.Name != s.self.node && i.MAC != (announce.MAC{}) {
+				macs[link.MAC(i.MAC)] = n.Name
+			}
+		}
+	}
+	s.layer2.SetNeighbors(macs)
+}
+
+// query looks at the state of the engine, once it has begun.
+func (s *speaker) query(ctx context.Context, look func(*announce.State)) error {
+	if !s.synced.Load() {
+		return errors.New("ask engine: it has not begun")
+	}
+	return s.engine.Ask(ctx, look)
+}
+
+// configure takes the settings; it is Gatherer.Compiled.
+func (s *speaker) configure(ctx context.Context, _ config.Objects, c config.Compiled) error {
 	s.layer2.SetRefreshInterval(c.Settings.RefreshInterval)
-	return nil
+	s.layer2.SetConflictDetection(layer2.Detection(c.Settings.ConflictDetection))
+	s.gossip.configure(c.Settings)
+	s.proxy.configure(c.Settings)
+	return s.engine.Tell(ctx, announce.GraceKnown{Grace: c.Settings.GracePeriod})
+}
+
+// depart finds out whether this speaker is about to be started again and, if it is not, hands
+// over what it announces.
+func (s *speaker) depart(ctx context.Context, d *departure) {
+	leaves, why := d.leaving(ctx)
+	s.log.Info("stopping", "leaves", leaves, "why", why)
+	if leaves {
+		s.leave(ctx)
+	}
+}
+
+// leave hands over what this node owns, and returns once others have it, nobody could take it,
+// or it takes too long.
+func (s *speaker) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, leaveLimit)
+	defer cancel()
+	s.leaving.Store(true)
+	s.gossip.leave()
+	poke(s.again)
+	look := time.NewTicker(leaveLook)
+	defer look.Stop()
+	for told := false; ; told = true {
+		select {
+		case <-ctx.Done():
+			return
+		case <-look.C:
+		}
+		answers := 0
+		if err := s.query(ctx, func(state *announce.State) { answers = state.Answers() }); err != nil || told && answers == 0 {
+			return
+		}
+	}
 }
 
 // watch follows links and sessions until ctx ends.
@@ -126,8 +215,12 @@ func (s *speaker) watch(ctx context.Context) error {
 			return nil
 		case links := <-s.links.Changes():
 			s.snapshot.Store(&links)
+			s.looked.Store(true)
 			s.layer2.SetLinks(links)
+		case found := <-s.layer2.Conflicts():
+			s.conflicts.Store(conflictsOf(found))
 		case <-s.bgp.Changed():
+		case <-s.again:
 		}
 		s.status.changed()
 		if err := s.engine.Tell(ctx, s.known()); err != nil {
@@ -138,13 +231,11 @@ func (s *speaker) watch(ctx context.Context) error {
 
 // known is what the node knows of itself.
 func (s *speaker) known() announce.SelfKnown {
-	var self announce.SelfKnown
+	self := announce.SelfKnown{Leaving: s.leaving.Load(), Conflicts: *s.conflicts.Load()}
+	self.Proxy, _, _ = s.proxy.state()
+	self.Settled = s.looked.Load() && s.proxy.known()
 	for _, i := range s.interfaces() {
-		one := announce.Interface{Name: i.Name, Up: i.Up}
-		for _, a := range stable(i) {
-			one.Prefixes = append(one.Prefixes, a.Prefix)
-		}
-		self.Interfaces = append(self.Interfaces, one)
+		self.Interfaces = append(self.Interfaces, announce.Interface{Name: i.Name, Up: i.Up, MAC: announce.MAC(i.MAC), Prefixes: prefixes(i)})
 	}
 	for _, p := range s.peers() {
 		if p.State == bgp.Established {
@@ -201,6 +292,36 @@ func (s *speaker) nextHops(peer netip.Addr) (v4, v6 netip.Addr) {
 // stable returns the stable global addresses of an interface.
 func stable(i link.Interface) []link.Address {
 	return slices.DeleteFunc(slices.Clone(i.Addresses), func(a link.Address) bool { return !a.Global || !a.Stable })
+}
+
+// prefixes returns those of the stable global addresses of an interface, or else those of the
+// link-local ones.
+func prefixes(i link.Interface) []netip.Prefix {
+	var global, local []netip.Prefix
+	for _, a := range i.Addresses {
+		switch {
+		case !a.Stable:
+		case a.Global:
+			global = append(global, a.Prefix)
+		case a.Prefix.Addr().Is6() && a.Prefix.Addr().IsLinkLocalUnicast():
+			local = append(local, a.Prefix)
+		}
+	}
+	if len(global) == 0 {
+		return local
+	}
+	return global
+}
+
+// conflictsOf are those that go on.
+func conflictsOf(found []layer2.Conflict) *[]announce.Conflict {
+	list := []announce.Conflict{}
+	for _, c := range found {
+		if !c.Over {
+			list = append(list, announce.Conflict{Address: c.Address, Interface: c.Interface, MAC: announce.MAC(c.MAC), Node: c.Node, Probe: c.Probe})
+		}
+	}
+	return &list
 }
 
 // firstIPv4 returns the zero value if there is none.

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/announce"
 	"github.com/ballast-lb/ballast/internal/bgp"
 	"github.com/ballast-lb/ballast/internal/kube"
 	"github.com/ballast-lb/ballast/internal/link"
@@ -38,8 +39,10 @@ type status struct {
 	interfaces func() link.Snapshot
 	// notJoined says why the speaker does not know who else lives; "": it does.
 	notJoined func() string
-	log       logr.Logger
-	poke      chan struct{}
+	// proxy says how the node's service proxy is.
+	proxy func() (announce.ProxyState, v1alpha1.Reason, string)
+	log   logr.Logger
+	poke  chan struct{}
 }
 
 // changed says that the status is to be written soon. It never blocks.
@@ -130,8 +133,8 @@ func (s *status) fill(to *v1alpha1.SpeakerStatus) {
 	to.Layer2 = &v1alpha1.SpeakerLayer2{}
 	for _, i := range s.interfaces() {
 		one := v1alpha1.SpeakerInterface{Name: i.Name, MAC: i.MAC.String(), Up: i.Up}
-		for _, a := range stable(i) {
-			one.Addresses = append(one.Addresses, a.Prefix.String())
+		for _, p := range prefixes(i) {
+			one.Addresses = append(one.Addresses, p.String())
 		}
 		to.Layer2.Interfaces = append(to.Layer2.Interfaces, one)
 	}
@@ -147,4 +150,10 @@ func (s *status) fill(to *v1alpha1.SpeakerStatus) {
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, string(v1alpha1.ReasonNotJoined), why
 	}
 	meta.SetStatusCondition(&to.Conditions, ready)
+	state, reason, message := s.proxy()
+	proxied := metav1.Condition{Type: v1alpha1.ConditionServiceProxyReady, Status: metav1.ConditionTrue, Reason: string(reason), Message: message}
+	if state == announce.ProxyNotReady {
+		proxied.Status = metav1.ConditionFalse
+	}
+	meta.SetStatusCondition(&to.Conditions, proxied)
 }

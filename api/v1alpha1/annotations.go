@@ -26,6 +26,16 @@ const (
 	AnnotationPool = "ballast.dev/ip-allocated-from-pool"
 )
 
+// Annotations on other objects that Ballast reads, and that kubectl ballast sets.
+const (
+	// AnnotationDrain, set to "true" on a Node, has it hand over all that it announces.
+	AnnotationDrain = "ballast.dev/drain"
+	// AnnotationRebalance, on a Speaker, is when its node was last asked to take its share of
+	// the layer-2 addresses (RFC 3339). Another value than before asks anew; the value itself
+	// means nothing.
+	AnnotationRebalance = "ballast.dev/rebalance"
+)
+
 // FinalizerHeld holds an IPAddressPool while Services hold addresses of it.
 const FinalizerHeld = "ballast.dev/held"
 

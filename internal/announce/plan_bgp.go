@@ -152,7 +152,7 @@ func (v *View) established(s *Service, plan bgpPlan) (reach, refusal) {
 		for _, n := range o.nodes {
 			v.to(o, n, func(p *NodePeer, _ []*BGPAdvertisement) {
 				sessions++
-				if !n.Alive && n.Name != v.Self {
+				if n.Health != Alive && n.Name != v.Self {
 					return // what a dead speaker said last
 				}
 				if _, found := slices.BinarySearch(n.Established, p.Name); found {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go4.org/netipx"
 	"k8s.io/apimachinery/pkg/labels"
@@ -36,7 +37,7 @@ func only(key, value string) announce.Selectors {
 func node(n string, address string, edit ...func(*announce.Node)) announce.Node {
 	prefix := netip.MustParsePrefix(address + "/24")
 	made := announce.Node{
-		Name: name.NodeName(n), Labels: labels.Set{"name": n}, Addresses: []netip.Addr{prefix.Addr()}, Alive: true, Joined: true,
+		Name: name.NodeName(n), Labels: labels.Set{"name": n}, Addresses: []netip.Addr{prefix.Addr()}, Health: announce.Alive, Proxy: announce.ProxyReady,
 		Interfaces: []announce.Interface{
 			{Name: "eth0", Up: true, Prefixes: []netip.Prefix{prefix}},
 			{Name: "eth1", Up: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("172.16.0.1/24")}},
@@ -52,7 +53,7 @@ func node(n string, address string, edit ...func(*announce.Node)) announce.Node 
 // world is three healthy nodes, of which "a" plans, two pools and two peers.
 func world() announce.View {
 	return announce.View{
-		Self:       "a",
+		Self: "a", Joined: true,
 		Namespaces: map[string]labels.Set{"shop": {"tier": "web"}},
 		Nodes:      []announce.Node{node("a", "10.0.0.1"), node("b", "10.0.0.2"), node("c", "10.0.0.3")},
 		Config: announce.Config{
@@ -88,6 +89,17 @@ func bgp(edit func(*announce.BGPAdvertisement)) func(*announce.View) {
 	}
 }
 
+// ownNode lets the planning node alone announce.
+func ownNode(a *announce.L2Advertisement) { a.Nodes = only("name", "a") }
+
+// conflict is one over 10.0.0.200.
+func conflict(c announce.Conflict) func(*announce.View) {
+	return func(v *announce.View) {
+		c.Address, c.MAC, c.Interface = netip.MustParseAddr("10.0.0.200"), announce.MAC{2, 0, 0, 0, 0, 9}, "eth0"
+		v.Conflicts = map[netip.Addr]announce.Conflict{c.Address: c}
+	}
+}
+
 func eachNode(edit func(*announce.Node)) func(*announce.View) {
 	return func(v *announce.View) {
 		for i := range v.Nodes {
@@ -113,20 +125,40 @@ func with(s announce.Service, edit func(*announce.Service)) announce.Service {
 	return s
 }
 
+// planned is what the view's node decides of a Service that is a unit of its own.
+func planned(s announce.Service, v *announce.View) announce.Decision {
+	u := announce.Unit{Services: []announce.Service{s}}
+	if len(s.Addresses) > 0 {
+		u.Name = slices.MinFunc(s.Addresses, netip.Addr.Compare)
+	}
+	return announce.Plan(u, v, time.Time{}).Decisions[0]
+}
+
+// verdictCase is a row of TestVerdict.
+type verdictCase struct {
+	name    string
+	service announce.Service
+	view    []func(*announce.View)
+	owner   name.NodeName // "*" is any
+	reason  v1alpha1.Reason
+	says    string
+}
+
+// announced says whether the row's reason is that of an announced Service, maybe with a warning.
+func (c verdictCase) announced() bool {
+	if c.reason == v1alpha1.ReasonAddressConflict {
+		return strings.HasPrefix(c.says, "answers")
+	}
+	return slices.Contains([]v1alpha1.Reason{v1alpha1.ReasonAnnounced, v1alpha1.ReasonServiceProxyUnknown, v1alpha1.ReasonStrictARPMissing}, c.reason)
+}
+
 func TestVerdict(t *testing.T) {
 	t.Parallel()
 	local := func(endpoints map[name.NodeName]announce.Endpoints) func(*announce.Service) {
 		return func(s *announce.Service) { s.Local, s.Endpoints = true, endpoints }
 	}
 	down := func(n *announce.Node) { n.Interfaces[0].Up = false }
-	for _, tc := range []struct {
-		name    string
-		service announce.Service
-		view    []func(*announce.View)
-		owner   name.NodeName // "*" is any
-		reason  v1alpha1.Reason
-		says    string
-	}{
+	for _, tc := range []verdictCase{
 		{name: "no advertisement", service: service("10.0.0.200"), reason: v1alpha1.ReasonNoAdvertisement, says: "No L2Advertisement"},
 		{name: "a Service that is not Allocated is not announced", service: with(service("10.0.0.200"), func(s *announce.Service) { s.Allocated = false }), view: []func(*announce.View){l2(nil)}},
 		{name: "an address of no pool is not announced", service: service("198.51.100.1"), view: []func(*announce.View){l2(nil), bgp(nil)}, reason: v1alpha1.ReasonNoAdvertisement},
@@ -146,14 +178,24 @@ func TestVerdict(t *testing.T) {
 		{name: "an endpoint without a node does not serve policy Local", service: with(service("10.0.0.200"), local(map[name.NodeName]announce.Endpoints{"": {Ready: 1}})), view: []func(*announce.View){l2(nil)}, reason: v1alpha1.ReasonNoEligibleNode, says: "Local"},
 		{name: "every node excluded", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), eachNode(func(n *announce.Node) { n.Excluded = true })}, reason: v1alpha1.ReasonAllNodesExcluded, says: "exclude-from-external-load-balancers"},
 		{name: "every network unavailable", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), eachNode(func(n *announce.Node) { n.NetworkUnavailable = true })}, reason: v1alpha1.ReasonNoEligibleNode},
-		{name: "no speaker alive", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), eachNode(func(n *announce.Node) { n.Alive = false })}, reason: v1alpha1.ReasonNoEligibleNode, says: "On none of the 3 nodes"},
-		{name: "a speaker that has not joined owns nothing", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), func(v *announce.View) { v.Nodes[0].Joined, v.Nodes[2].Joined = false, false }}, owner: "b", reason: v1alpha1.ReasonAnnounced},
-		{name: "layer 2 carries one family of two", service: service("10.0.0.200 2001:db8::1"), view: []func(*announce.View){l2(nil)}, owner: "*", reason: v1alpha1.ReasonNoAdvertisement, says: "Not announced: 2001:db8::1. Layer 2 announces IPv4 alone"},
-		{name: "a dead speaker owns nothing", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), func(v *announce.View) { v.Nodes[0].Alive, v.Nodes[2].Alive = false, false }}, owner: "b", reason: v1alpha1.ReasonAnnounced},
+		{name: "no speaker alive", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), eachNode(func(n *announce.Node) { n.Health = announce.Dead })}, reason: v1alpha1.ReasonNoEligibleNode, says: "On none of the 3 nodes"},
+		{name: "a speaker that has not joined owns nothing", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), func(v *announce.View) { v.Nodes[0].Health, v.Nodes[2].Health = announce.Silent, announce.Dead }}, owner: "b", reason: v1alpha1.ReasonAnnounced},
+		{name: "layer 2 carries both families", service: service("10.0.0.200 2001:db8::1"), view: []func(*announce.View){l2(nil)}, owner: "*", reason: v1alpha1.ReasonAnnounced, says: "answers on eth0."},
+		{name: "an advertisement of one family's pool leaves the other out", service: service("10.0.0.200 2001:db8::1"), view: []func(*announce.View){l2(func(a *announce.L2Advertisement) { a.Pools.Names = []name.PoolName{"lan"} })}, owner: "*", reason: v1alpha1.ReasonNoAdvertisement, says: "Not announced: 2001:db8::1."},
+		{name: "a dead speaker owns nothing", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), func(v *announce.View) { v.Nodes[0].Health, v.Nodes[2].Health = announce.Dead, announce.Dead }}, owner: "b", reason: v1alpha1.ReasonAnnounced},
 		{name: "an interface that is down is none, though the other one holds an address", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), eachNode(down)}, reason: v1alpha1.ReasonNoInterface},
 		{name: "globs choose the interface", service: service("10.0.0.200"), view: []func(*announce.View){l2(func(a *announce.L2Advertisement) { a.Interfaces = []string{"*1"} })}, owner: "*", reason: v1alpha1.ReasonAnnounced, says: "on eth1."},
 		{name: "a foreign network is announced where the node's address is", service: service("192.0.2.1"), view: []func(*announce.View){l2(nil)}, owner: "*", reason: v1alpha1.ReasonAnnounced, says: "on eth0."},
-		{name: "layer 2 does not know IPv6 yet, and says so", service: service("2001:db8::1"), view: []func(*announce.View){l2(nil)}, reason: v1alpha1.ReasonNoAdvertisement, says: "IPv4 alone"},
+		{name: "layer 2 carries IPv6", service: service("2001:db8::1"), view: []func(*announce.View){l2(nil)}, owner: "*", reason: v1alpha1.ReasonAnnounced, says: "answers on eth0."},
+		{name: "every node drained", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), eachNode(func(n *announce.Node) { n.Drain = "cordoned" })}, reason: v1alpha1.ReasonNoEligibleNode, says: "a (cordoned), b (cordoned)"},
+		{name: "no service proxy is ready", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), eachNode(func(n *announce.Node) { n.Proxy = announce.ProxyNotReady })}, reason: v1alpha1.ReasonServiceProxyNotReady},
+		{name: "the service proxy of one node is ready", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), func(v *announce.View) {
+			v.Nodes[0].Proxy, v.Nodes[2].Proxy = announce.ProxyNotReady, announce.ProxyNotReady
+		}}, owner: "b", reason: v1alpha1.ReasonAnnounced},
+		{name: "a service proxy that does not say is a warning", service: service("10.0.0.200"), view: []func(*announce.View){l2(nil), eachNode(func(n *announce.Node) { n.Proxy = announce.ProxyUnknown })}, owner: "*", reason: v1alpha1.ReasonServiceProxyUnknown, says: "answers on eth0."},
+		{name: "another host was there first", service: service("10.0.0.200"), view: []func(*announce.View){l2(ownNode), conflict(announce.Conflict{Probe: true})}, owner: "a", reason: v1alpha1.ReasonAddressConflict, says: "02:00:00:00:00:09"},
+		{name: "another host came later", service: service("10.0.0.200"), view: []func(*announce.View){l2(ownNode), conflict(announce.Conflict{})}, owner: "a", reason: v1alpha1.ReasonAddressConflict, says: "answers on eth0. Another host"},
+		{name: "a node answers though it should not", service: service("10.0.0.200"), view: []func(*announce.View){l2(ownNode), conflict(announce.Conflict{Node: "b"})}, owner: "a", reason: v1alpha1.ReasonStrictARPMissing, says: "Node b"},
 		{name: "BGP names the peers", service: service("192.0.2.1 2001:db8::1"), view: []func(*announce.View){bgp(nil)}, reason: v1alpha1.ReasonAnnounced, says: "by BGP to r4, r6."},
 		{name: "no session is up", service: service("192.0.2.1"), view: []func(*announce.View){bgp(nil), eachNode(func(n *announce.Node) { n.Established = nil })}, reason: v1alpha1.ReasonSessionsDown},
 		{name: "no peer takes the family", service: service("2001:db8::1"), view: []func(*announce.View){bgp(func(a *announce.BGPAdvertisement) { a.Peers = []name.PeerName{"r4"} })}, reason: v1alpha1.ReasonSessionsDown, says: "No BGPPeer"},
@@ -166,8 +208,8 @@ func TestVerdict(t *testing.T) {
 			for _, edit := range tc.view {
 				edit(&v)
 			}
-			d := announce.Plan(tc.service, nil, &v)
-			if d.Verdict.Reason != tc.reason || d.Verdict.Announced != (tc.reason == v1alpha1.ReasonAnnounced) || !strings.Contains(d.Verdict.Message, tc.says) {
+			d := planned(tc.service, &v)
+			if d.Verdict.Reason != tc.reason || d.Verdict.Announced != tc.announced() || !strings.Contains(d.Verdict.Message, tc.says) {
 				t.Errorf("got verdict %+v, want reason %q and a message with %q", d.Verdict, tc.reason, tc.says)
 			}
 			if tc.owner == "*" && d.Owner == "" || tc.owner != "*" && d.Owner != tc.owner {
@@ -187,7 +229,7 @@ func TestEveryNodeAgreesOnTheOwner(t *testing.T) {
 	answering := 0
 	for _, n := range v.Nodes {
 		v.Self = n.Name
-		if d := announce.Plan(service("10.0.0.200"), nil, &v); len(d.Layer2) > 0 {
+		if d := planned(service("10.0.0.200"), &v); len(d.Layer2) > 0 {
 			answering++
 		}
 	}
@@ -216,7 +258,7 @@ func TestRoutes(t *testing.T) {
 			s.Local, s.Endpoints = true, map[name.NodeName]announce.Endpoints{"b": {Ready: 1}}
 		}), []func(*announce.View){bgp(nil)}, ""},
 		{"an excluded node announces nothing", service("192.0.2.1"), []func(*announce.View){bgp(nil), func(v *announce.View) { v.Nodes[0].Excluded = true }}, ""},
-		{"a node announces though nobody hears its gossip", service("192.0.2.1"), []func(*announce.View){bgp(nil), eachNode(func(n *announce.Node) { n.Alive = false })}, "192.0.2.1/32>r4"},
+		{"a node announces though nobody hears its gossip", service("192.0.2.1"), []func(*announce.View){bgp(nil), eachNode(func(n *announce.Node) { n.Health = announce.Dead })}, "192.0.2.1/32>r4"},
 		{"communities are united, the older advertisement's preference wins", service("192.0.2.1"), []func(*announce.View){
 			bgp(func(a *announce.BGPAdvertisement) { a.LocalPref, a.Communities = &pref, []announce.Community{red} }),
 			bgp(func(a *announce.BGPAdvertisement) { a.Communities = []announce.Community{blue} }),
@@ -228,7 +270,7 @@ func TestRoutes(t *testing.T) {
 			for _, edit := range tc.view {
 				edit(&v)
 			}
-			if got := write(announce.Plan(tc.service, nil, &v).Routes); got != tc.want {
+			if got := write(planned(tc.service, &v).Routes); got != tc.want {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
 		})
@@ -265,33 +307,33 @@ func TestStep(t *testing.T) {
 		}
 		return announce.NodesKnown{Nodes: list}
 	}
-	s := announce.NewState("a")
-	first := s.Step(announce.Configured{Config: w.Config}, announce.NamespacesKnown{Labels: w.Namespaces}, nodes(func(*announce.Node) {}),
+	s, now := announce.NewState("a"), time.Time{}
+	first := s.Step(now, announce.Configured{Config: w.Config}, announce.NamespacesKnown{Labels: w.Namespaces}, nodes(func(*announce.Node) {}),
 		announce.Known{Service: service("10.0.0.200")})
 	if len(first) != 1 || first[0].Decision.Owner == "" {
 		t.Fatalf("first step: got %+v, want one Service with an owner", first)
 	}
-	if again := s.Step(announce.Known{Service: service("10.0.0.200")}, nodes(func(*announce.Node) {})); len(again) != 0 {
+	if again := s.Step(now, announce.Known{Service: service("10.0.0.200")}, nodes(func(*announce.Node) {})); len(again) != 0 {
 		t.Errorf("the same facts again: got changes %+v, want none", again)
 	}
 	smaller := w.Config
 	smaller.Pools = []announce.Pool{{Name: "lan", Addresses: set("10.0.0.128/28"), Origin: w.Config.Pools[0].Addresses}}
-	if got := s.Step(announce.Configured{Config: smaller}); len(got) != 0 {
+	if got := s.Step(now, announce.Configured{Config: smaller}); len(got) != 0 {
 		t.Errorf("the pool was edited and no longer contains the address: got %+v, want that nothing changes", got)
 	}
-	if got := s.Step(announce.MembersKnown{}); len(got) != 1 || got[0].Decision.Owner != "" {
+	if got := s.Step(now, announce.MembersKnown{}); len(got) != 1 || got[0].Decision.Owner != "" {
 		t.Errorf("gossip knows nobody: got %+v, want that nobody owns it", got)
 	}
-	if got := s.Step(announce.MembersKnown{Alive: []name.NodeName{"a"}}); len(got) != 1 || got[0].Decision.Owner != "a" || len(got[0].Decision.Layer2) != 1 {
+	if got := s.Step(now, announce.MembersKnown{Joined: true, Members: []announce.Member{{Node: "a", Health: announce.Alive}}}); len(got) != 1 || got[0].Decision.Owner != "a" || len(got[0].Decision.Layer2) != 1 {
 		t.Errorf("gossip knows a alone: got %+v, want that a answers", got)
 	}
-	if got := s.Step(announce.SelfKnown{}); len(got) != 1 || got[0].Decision.Verdict.Reason != v1alpha1.ReasonNoInterface {
+	if got := s.Step(now, announce.SelfKnown{Proxy: announce.ProxyReady}); len(got) != 1 || got[0].Decision.Verdict.Reason != v1alpha1.ReasonNoInterface {
 		t.Errorf("the own links are gone: got %+v, want NoInterface", got)
 	}
-	if got := s.Step(announce.Gone{Service: service("").Key}); len(got) != 1 || !got[0].Gone || !reflect.DeepEqual(got[0].Decision, announce.Decision{}) {
+	if got := s.Step(now, announce.Gone{Service: service("").Key}); len(got) != 1 || !got[0].Gone || !reflect.DeepEqual(got[0].Decision, announce.Decision{}) {
 		t.Errorf("the Service is gone: got %+v, want that nothing is announced", got)
 	}
-	if got := s.Step(announce.Gone{Service: service("").Key}); len(got) != 0 {
+	if got := s.Step(now, announce.Gone{Service: service("").Key}); len(got) != 0 {
 		t.Errorf("it is gone still: got %+v, want nothing", got)
 	}
 }
@@ -338,11 +380,11 @@ func TestSharersHaveOneOwner(t *testing.T) {
 			for _, edit := range tc.view {
 				edit(&v)
 			}
-			s := announce.NewState("a")
-			s.Step(announce.Configured{Config: v.Config}, announce.NamespacesKnown{Labels: v.Namespaces}, announce.NodesKnown{Nodes: v.Nodes})
+			s, now := announce.NewState("a"), time.Time{}
+			s.Step(now, announce.Configured{Config: v.Config}, announce.NamespacesKnown{Labels: v.Namespaces}, announce.NodesKnown{Nodes: v.Nodes})
 			owners := map[string]name.NodeName{}
 			for _, one := range tc.services { // one after the other: the first is planned anew for the last
-				for _, c := range s.Step(announce.Known{Service: one}) {
+				for _, c := range s.Step(now, announce.Known{Service: one}) {
 					owners[c.Service.Key.Name] = c.Decision.Owner
 				}
 			}
@@ -354,7 +396,7 @@ func TestSharersHaveOneOwner(t *testing.T) {
 				t.Errorf("got owners %v, want %s", got, tc.owners)
 			}
 			alone := announce.Gone{Service: tc.services[len(tc.services)-1].Key}
-			for _, c := range s.Step(alone) {
+			for _, c := range s.Step(now, alone) {
 				owners[c.Service.Key.Name] = c.Decision.Owner
 			}
 			if owners[tc.services[0].Key.Name] == "" {

@@ -1,148 +1,15 @@
 package announce
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
-	"reflect"
 	"slices"
+	"time"
 
-	"k8s.io/apimachinery/pkg/labels"
-
+	"github.com/ballast-lb/ballast/internal/election"
 	"github.com/ballast-lb/ballast/internal/name"
 )
-
-// Fact is something that State learns. Each is a value; what it holds is never changed
-// after it was told.
-type Fact interface{ tell(*State) scope }
-
-// scope is what a fact touches: some Services, all, or nothing.
-type scope struct {
-	services []name.ServiceKey
-	all      bool
-}
-
-// Known is the fact that a Service is as it is.
-type Known struct{ Service Service }
-
-// Gone is the fact that a Service is no more, or not Ballast's any more.
-type Gone struct{ Service name.ServiceKey }
-
-// Configured is the fact that the configuration is as it is.
-type Configured struct{ Config Config }
-
-// NodesKnown is the fact that the cluster has exactly these nodes.
-type NodesKnown struct{ Nodes []Node }
-
-// MembersKnown is the fact that exactly these speakers live. Once told, it counts in
-// place of Node.Alive.
-type MembersKnown struct{ Alive []name.NodeName }
-
-// SelfKnown is what the own node knows of itself, at first hand. Once told, it counts in
-// place of what the Speaker object says of it.
-type SelfKnown struct {
-	Interfaces  []Interface
-	Established []name.PeerName // sorted
-}
-
-// NamespacesKnown is the fact that the cluster has exactly these namespaces, with their labels.
-type NamespacesKnown struct{ Labels map[string]labels.Set }
-
-func (f Known) tell(s *State) scope {
-	before := s.unit(f.Service.Key)
-	s.forget(f.Service.Key)
-	s.services[f.Service.Key] = f.Service
-	for _, a := range f.Service.Addresses {
-		s.holders[a] = append(s.holders[a], f.Service.Key)
-	}
-	return scope{services: append(before, s.unit(f.Service.Key)...)}
-}
-
-func (f Gone) tell(s *State) scope {
-	before := s.unit(f.Service)
-	s.forget(f.Service)
-	return scope{services: append(before, f.Service)}
-}
-
-// forget forgets a Service, and that it holds addresses.
-func (s *State) forget(key name.ServiceKey) {
-	for _, a := range s.services[key].Addresses {
-		s.holders[a] = slices.DeleteFunc(s.holders[a], func(o name.ServiceKey) bool { return o == key })
-		if len(s.holders[a]) == 0 {
-			delete(s.holders, a)
-		}
-	}
-	delete(s.services, key)
-}
-
-// unit returns a Service and all that are connected with it by addresses that they share,
-// itself first. Of one that is not known there is none.
-func (s *State) unit(key name.ServiceKey) []name.ServiceKey {
-	if _, known := s.services[key]; !known {
-		return nil
-	}
-	unit := []name.ServiceKey{key}
-	for i := 0; i < len(unit); i++ {
-		for _, a := range s.services[unit[i]].Addresses {
-			for _, o := range s.holders[a] {
-				if !slices.Contains(unit, o) {
-					unit = append(unit, o)
-				}
-			}
-		}
-	}
-	return unit
-}
-
-func (f Configured) tell(s *State) scope {
-	if reflect.DeepEqual(f.Config, s.view.Config) {
-		return scope{}
-	}
-	s.view.Config = f.Config
-	return scope{all: true}
-}
-
-func (f NodesKnown) tell(s *State) scope {
-	s.nodes = f.Nodes
-	return s.mergeNodes()
-}
-
-func (f MembersKnown) tell(s *State) scope {
-	s.members = &f
-	return s.mergeNodes()
-}
-
-func (f SelfKnown) tell(s *State) scope {
-	s.self = &f
-	return s.mergeNodes()
-}
-
-// mergeNodes makes the view's nodes from what the API, gossip and the own node say.
-func (s *State) mergeNodes() scope {
-	nodes := slices.Clone(s.nodes)
-	for i := range nodes {
-		n := &nodes[i]
-		if s.members != nil {
-			n.Alive = slices.Contains(s.members.Alive, n.Name)
-			n.Joined = n.Alive
-		}
-		if s.self != nil && n.Name == s.view.Self {
-			n.Interfaces, n.Established = s.self.Interfaces, s.self.Established
-		}
-	}
-	if reflect.DeepEqual(nodes, s.view.Nodes) {
-		return scope{}
-	}
-	s.view.Nodes = nodes
-	return scope{all: true}
-}
-
-func (f NamespacesKnown) tell(s *State) scope {
-	if maps.EqualFunc(f.Labels, s.view.Namespaces, func(x, y labels.Set) bool { return maps.Equal(x, y) }) {
-		return scope{}
-	}
-	s.view.Namespaces = f.Labels
-	return scope{all: true}
-}
 
 // Change is a Service whose Decision is now another.
 type Change struct {
@@ -151,76 +18,230 @@ type Change struct {
 	Decision Decision
 }
 
-// State knows the Services and the view and what was decided of each. It is not safe for
-// concurrent use: one goroutine owns it.
+// State knows the Services and the view, who claims what, and what was decided of each
+// Service. It is not safe for concurrent use: one goroutine owns it.
 type State struct {
-	view     View
-	nodes    []Node // as the API tells them
-	members  *MembersKnown
-	self     *SelfKnown
-	version  int // counts changes of the view
+	view    View
+	nodes   []Node // as the API tells them
+	members *MembersKnown
+	self    *SelfKnown
+	version int // counts changes of the view
+
 	services map[name.ServiceKey]Service
 	holders  map[netip.Addr][]name.ServiceKey
 	decided  map[name.ServiceKey]Decision
+
+	units  map[netip.Addr]*unit
+	unitOf map[name.ServiceKey]*unit
+	// waiting are the units that are to be planned again at some time.
+	waiting map[*unit]bool
+	// deputized counts the units of each owner in whose place the own node answers.
+	deputized map[name.NodeName]int
+	claims    claims
+	reports   map[name.NodeName]Report // what nodes say of themselves
+	// surpass is the number of a report of the own node that others have, from an earlier run.
+	surpass uint64
+	asked   *string // what asked the own node for a rebalancing before; nil: not known yet
+	outbox  News
+}
+
+// unit is what State keeps of a Unit.
+type unit struct {
+	name     netip.Addr
+	services []name.ServiceKey
+	// since is when it was first seen orphaned; zero: it is not.
+	since time.Time
+	// again is when to plan it though nothing changed; zero: never.
+	again time.Time
+	// owner and successor are those of its claim, by which it is indexed.
+	owner, successor name.NodeName
+	// deputizes is the owner in whose place the own node answers.
+	deputizes name.NodeName
+	// answers says that the own node answers as the owner, answered that it has before.
+	answers, answered bool
 }
 
 // NewState returns a State that knows nothing; self is the node to plan for, or "".
 func NewState(self name.NodeName) *State {
-	return &State{view: View{Self: self}, services: map[name.ServiceKey]Service{}, holders: map[netip.Addr][]name.ServiceKey{}, decided: map[name.ServiceKey]Decision{}}
+	return &State{
+		view:     View{Self: self, Owned: map[name.NodeName]int{}},
+		services: map[name.ServiceKey]Service{}, holders: map[netip.Addr][]name.ServiceKey{}, decided: map[name.ServiceKey]Decision{},
+		units: map[netip.Addr]*unit{}, unitOf: map[name.ServiceKey]*unit{}, waiting: map[*unit]bool{},
+		claims: newClaims(), reports: map[name.NodeName]Report{}, deputized: map[name.NodeName]int{},
+	}
 }
 
-// Step learns facts and returns the changes that follow, sorted by Service. Services
-// that no fact touches are not planned anew.
-func (s *State) Step(facts ...Fact) []Change {
-	all := false
-	touched := map[name.ServiceKey]bool{}
+// touched is what a step has to plan anew.
+type touched struct {
+	units map[*unit]bool
+	gone  []name.ServiceKey
+	all   bool
+}
+
+// Step learns facts and returns the changes that follow, sorted by Service. Units that no
+// fact touches, and whose time has not come, are not planned anew.
+func (s *State) Step(now time.Time, facts ...Fact) []Change {
+	t := touched{units: map[*unit]bool{}}
 	for _, f := range facts {
-		sc := f.tell(s)
-		if sc.all {
-			all = true
-			s.version++
-		}
-		for _, key := range sc.services {
-			touched[key] = true
+		f.tell(s, now, &t)
+	}
+	if t.all {
+		s.version++
+		for _, u := range s.units {
+			t.units[u] = true
 		}
 	}
-	if all {
-		for key := range s.services {
-			touched[key] = true
+	for u := range s.waiting {
+		if !now.Before(u.again) {
+			t.units[u] = true
 		}
 	}
-	keys := slices.SortedFunc(maps.Keys(touched), func(x, y name.ServiceKey) int {
-		switch {
-		case x.Less(y):
-			return -1
-		case y.Less(x):
-			return 1
-		}
-		return 0
-	})
+	s.claims.sweep(now, s.known)
 	var changes []Change
-	for _, key := range keys {
-		if c, changed := s.plan(key); changed {
-			changes = append(changes, c)
+	for _, key := range t.gone {
+		if _, known := s.decided[key]; known && s.unitOf[key] == nil {
+			delete(s.decided, key)
+			changes = append(changes, Change{Service: Service{Key: key}, Gone: true})
+		}
+	}
+	ordered := slices.SortedFunc(maps.Keys(t.units), func(x, y *unit) int { return x.name.Compare(y.name) })
+	for _, u := range ordered {
+		if s.units[u.name] == u {
+			changes = s.plan(u, now, changes)
+		}
+	}
+	slices.SortFunc(changes, func(x, y Change) int {
+		return cmp.Or(cmp.Compare(x.Service.Key.Namespace, y.Service.Key.Namespace), cmp.Compare(x.Service.Key.Name, y.Service.Key.Name))
+	})
+	return changes
+}
+
+// plan plans a unit and appends the changes that follow.
+func (s *State) plan(u *unit, now time.Time, changes []Change) []Change {
+	full := s.full(u)
+	p := Plan(full, &s.view, now)
+	if p.Claim.Epoch > 0 {
+		s.claim(p.Claim, now)
+		p.Orphaned = false
+	}
+	s.wait(u, p.Again)
+	s.deputize(u, p.Deputizes)
+	switch {
+	case !p.Orphaned:
+		u.since = time.Time{}
+	case u.since.IsZero():
+		u.since = now
+	}
+	u.answered, u.answers = u.answered || u.answers, false
+	for i, d := range p.Decisions {
+		key := u.services[i]
+		u.answers = u.answers || len(d.Layer2) > 0 && d.Owner == s.view.Self
+		before, known := s.decided[key]
+		s.decided[key] = d
+		if !known || !before.equal(d) {
+			changes = append(changes, Change{Service: s.services[key], Decision: d})
 		}
 	}
 	return changes
 }
 
-func (s *State) plan(key name.ServiceKey) (Change, bool) {
-	before, known := s.decided[key]
-	svc, exists := s.services[key]
-	if !exists {
-		delete(s.decided, key)
-		return Change{Service: Service{Key: key}, Gone: true}, known
+// wait has a unit planned again at some time; zero: not before something changes.
+func (s *State) wait(u *unit, again time.Time) {
+	u.again = again
+	delete(s.waiting, u)
+	if !again.IsZero() {
+		s.waiting[u] = true
 	}
-	var sharers []Service
-	for _, other := range s.unit(key)[1:] {
-		sharers = append(sharers, s.services[other])
+}
+
+// deputize notes in whose place the own node answers for a unit.
+func (s *State) deputize(u *unit, owner name.NodeName) {
+	if u.deputizes == owner {
+		return
 	}
-	d := Plan(svc, sharers, &s.view)
-	s.decided[key] = d
-	return Change{Service: svc, Decision: d}, !known || !reflect.DeepEqual(before, d)
+	if s.deputized[u.deputizes]--; s.deputized[u.deputizes] <= 0 {
+		delete(s.deputized, u.deputizes)
+	}
+	if u.deputizes = owner; owner != "" {
+		s.deputized[owner]++
+	}
+}
+
+// full is what Plan is to know of a unit.
+func (s *State) full(u *unit) Unit {
+	full := Unit{Name: u.name, Claim: s.claims.best(s.addresses(u)), Since: u.since, Answered: u.answered}
+	for _, key := range u.services {
+		full.Services = append(full.Services, s.services[key])
+	}
+	return full
+}
+
+// claim makes a claim of the own node known here, and puts it into the outbox.
+func (s *State) claim(c election.Claim, now time.Time) {
+	s.learn(c, now)
+	s.outbox.Claims = append(s.outbox.Claims, c)
+}
+
+// learn notes a claim; it returns whether it is news.
+func (s *State) learn(c election.Claim, now time.Time) bool {
+	if !s.claims.learn(c, now) {
+		return false
+	}
+	for _, key := range s.holders[c.Unit] {
+		s.index(s.unitOf[key])
+	}
+	return true
+}
+
+// index notes who owns a unit by the claims now known.
+func (s *State) index(u *unit) {
+	best := s.claims.best(s.addresses(u))
+	s.count(u.owner, -1)
+	if u.owner != best.Owner {
+		u.since = time.Time{}
+	}
+	u.owner, u.successor = best.Owner, best.Successor
+	s.count(u.owner, 1)
+}
+
+// count changes how many units a node owns.
+func (s *State) count(n name.NodeName, by int) {
+	if n == "" {
+		return
+	}
+	if s.view.Owned[n] += by; s.view.Owned[n] == 0 {
+		delete(s.view.Owned, n)
+	}
+}
+
+// known says whether some Service holds an address.
+func (s *State) known(a netip.Addr) bool { return len(s.holders[a]) > 0 }
+
+// addresses returns all addresses of a unit.
+func (s *State) addresses(u *unit) []netip.Addr {
+	var all []netip.Addr
+	for _, key := range u.services {
+		all = append(all, s.services[key].Addresses...)
+	}
+	return all
+}
+
+// Again is when to step though there is no new fact; zero: never.
+func (s *State) Again() time.Time {
+	var first time.Time
+	for u := range s.waiting {
+		if first.IsZero() || u.again.Before(first) {
+			first = u.again
+		}
+	}
+	return first
+}
+
+// Outbox returns what is to be told to the other speakers since the last call.
+func (s *State) Outbox() News {
+	out := s.outbox
+	s.outbox = News{}
+	return out
 }
 
 // Sessions returns the BGP peers that the own node should have a session with, the oldest first.
@@ -243,3 +264,30 @@ func (s *State) Version() int { return s.version }
 
 // Nodes returns the nodes that are known, sorted by name. The caller must not change them.
 func (s *State) Nodes() []Node { return s.view.Nodes }
+
+// Deputized returns the owners in whose place the own node answers, sorted.
+func (s *State) Deputized() []name.NodeName { return slices.Sorted(maps.Keys(s.deputized)) }
+
+// Held returns an address that the speaker of a node answers for, if it owns any.
+func (s *State) Held(n name.NodeName) netip.Addr {
+	for _, u := range s.units {
+		if u.owner == n {
+			return u.name
+		}
+	}
+	return netip.Addr{}
+}
+
+// Answers returns for how many units the own node answers as the owner.
+func (s *State) Answers() int {
+	n := 0
+	for _, u := range s.units {
+		if u.answers {
+			n++
+		}
+	}
+	return n
+}
+
+// Owns returns how many units the own node owns.
+func (s *State) Owns() int { return s.view.Owned[s.view.Self] }

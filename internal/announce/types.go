@@ -116,6 +116,18 @@ type Layer2 struct {
 	First bool
 }
 
+// Conflict is another host that answers for an address of the own node.
+type Conflict struct {
+	Address   netip.Addr
+	Interface string
+	MAC       MAC
+	// Node is the node that the MAC is of; empty: of none.
+	Node name.NodeName
+	// Probe says that the host was found before the address was answered for, which it
+	// therefore is not.
+	Probe bool
+}
+
 // Verdict says whether a Service is announced, by whom, and else the first rule that said no.
 type Verdict struct {
 	Announced bool

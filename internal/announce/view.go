@@ -3,6 +3,7 @@ package announce
 import (
 	"net/netip"
 	"slices"
+	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -62,6 +63,14 @@ type L2Advertisement struct {
 	Selection
 	// Interfaces are globs; empty: the interfaces that suit each address.
 	Interfaces []string
+	// Preferred makes nodes better owners.
+	Preferred []Preference
+}
+
+// Preference is a weight, 1..100, for the nodes that a selector matches.
+type Preference struct {
+	Weight int
+	Nodes  labels.Selector
 }
 
 // BGPAdvertisement is a compiled BGPAdvertisement.
@@ -103,12 +112,28 @@ const (
 	ProxyUnknown
 )
 
+// Health is how the speaker of a node is.
+type Health uint8
+
+// The states of health.
+const (
+	// Dead: neither the speaker nor the node gives a sign of life, or it has never met the others.
+	Dead Health = iota
+	// Silent: the speaker is away, or has not joined yet; the node answers on the LAN.
+	Silent
+	// Unheard: the speaker answers on the LAN, but the gossip with it does not get through.
+	Unheard
+	// Alive: the speaker lives and knows who else does.
+	Alive
+)
+
 // Interface is a network interface of a node that is fit for announcing.
 type Interface struct {
 	Name string
 	Up   bool
 	MAC  MAC
-	// Prefixes are its addresses with their on-link prefixes.
+	// Prefixes are its stable global addresses with their on-link prefixes or, if it has none,
+	// its stable link-local ones. The first is what others ask for when the speaker is missed.
 	Prefixes []netip.Prefix
 }
 
@@ -126,10 +151,14 @@ type Node struct {
 	Drain string
 	// Proxy is whether the node's service proxy can deliver.
 	Proxy ProxyState
-	// Alive says that the node's speaker lives, Joined that it knows who else does: before,
-	// it answers for nothing in layer 2.
-	Alive, Joined bool
-	Interfaces    []Interface
+	// Health is how the node's speaker is, and since when.
+	Health      Health
+	HealthSince time.Time
+	// Steady is since when nothing of the node changed, to the planning node's knowledge.
+	Steady     time.Time
+	Interfaces []Interface
+	// Rebalance is what last asked for a rebalancing; another value asks anew.
+	Rebalance string
 	// Established are the sorted names of its BGP sessions that are up.
 	Established []name.PeerName
 }
@@ -137,8 +166,17 @@ type Node struct {
 // View is everything but the Service that Plan looks at. It is never changed once made.
 type View struct {
 	// Self is the node to plan for; empty: none, only the verdict is wanted.
-	Self       name.NodeName
-	Config     Config
+	Self   name.NodeName
+	Config Config
+	// Joined says that the own node knows what the others own; before, it answers for nothing
+	// in layer 2. Deaf says that it hears nobody on the LAN: it then announces nothing unasked.
+	Joined, Deaf bool
+	// Grace is how long an owner may be silent.
+	Grace time.Duration
+	// Owned is how many units each node owns.
+	Owned map[name.NodeName]int
+	// Conflicts are other hosts that answer for what the own node answers for.
+	Conflicts  map[netip.Addr]Conflict
 	Nodes      []Node // sorted by name
 	Namespaces map[string]labels.Set
 }
@@ -184,6 +222,8 @@ type Service struct {
 	Addresses []netip.Addr
 	// Allocated says that the condition of that name is True.
 	Allocated bool
+	// Announced says that the condition of that name is True: some node has answered before.
+	Announced bool
 	// Local is externalTrafficPolicy: Local.
 	Local  bool
 	Labels labels.Set

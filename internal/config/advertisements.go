@@ -47,14 +47,23 @@ func (c *compiler) l2Advertisements(o Objects) []announce.L2Advertisement {
 				c.problem(KindL2, obj.Name, v1alpha1.ReasonInvalid, "The interface glob %q is malformed and matches nothing.", glob)
 			}
 		}
-		c.notInEffect(KindL2, obj.Name, map[string]bool{"preferredNodeSelectors": len(spec.PreferredNodeSelectors) > 0})
 		list = append(list, announce.L2Advertisement{
 			Selection: c.selection(selection{
 				KindL2, obj.Name, spec.IPAddressPools, spec.IPAddressPoolSelectors,
 				spec.NamespaceSelectors, spec.ServiceSelectors, spec.NodeSelectors,
 			}, o),
-			Interfaces: spec.Interfaces,
+			Interfaces: spec.Interfaces, Preferred: c.preferences(obj.Name, spec.PreferredNodeSelectors),
 		})
+	}
+	return list
+}
+
+func (c *compiler) preferences(advertisement string, terms []v1alpha1.PreferredNodeSelector) []announce.Preference {
+	var list []announce.Preference
+	for _, term := range terms {
+		for _, s := range c.selectors(KindL2, advertisement, []metav1.LabelSelector{term.Preference}) {
+			list = append(list, announce.Preference{Weight: int(term.Weight), Nodes: s})
+		}
 	}
 	return list
 }

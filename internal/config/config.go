@@ -8,10 +8,8 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 
@@ -44,14 +42,6 @@ type Compiled struct {
 	Settings Settings
 	// Problems are in the order of the objects; an object may have several.
 	Problems []Problem
-}
-
-// Settings are those of the Settings object, or the defaults.
-type Settings struct {
-	// RefreshInterval is how often an owner repeats its gratuitous ARP.
-	RefreshInterval time.Duration
-	// IgnoreExcludeLabel takes nodes that are labeled exclude-from-external-load-balancers.
-	IgnoreExcludeLabel bool
 }
 
 // Kind is a kind of Ballast's API, as it is written in manifests.
@@ -128,35 +118,6 @@ func (c *compiler) notInEffect(kind Kind, object string, fields map[string]bool)
 	if len(set) > 0 {
 		c.problem(kind, object, v1alpha1.ReasonNotInEffect, "This version of Ballast does not act on %v yet; the object is in use without.", set)
 	}
-}
-
-func (c *compiler) settings(s *v1alpha1.Settings) Settings {
-	compiled := Settings{RefreshInterval: time.Minute}
-	if s == nil {
-		return compiled
-	}
-	compiled.IgnoreExcludeLabel = s.Spec.IgnoreExcludeLabel
-	if l2 := s.Spec.Layer2; l2 != nil && l2.RefreshInterval != nil {
-		compiled.RefreshInterval = l2.RefreshInterval.Duration
-	}
-	c.unusedSettings(s)
-	return compiled
-}
-
-// unusedSettings reports settings other than their defaults that this version does not act on.
-func (c *compiler) unusedSettings(s *v1alpha1.Settings) {
-	spec, defaults := s.Spec, v1alpha1.DefaultSettingsSpec()
-	differs := func(set bool, got, want any) bool { return set && !equality.Semantic.DeepEqual(got, want) }
-	unused := map[string]bool{
-		"membership":   differs(spec.Membership != nil, spec.Membership, defaults.Membership),
-		"serviceProxy": differs(spec.ServiceProxy != nil, spec.ServiceProxy, defaults.ServiceProxy),
-		"drain":        differs(spec.Drain != nil, spec.Drain, defaults.Drain),
-	}
-	if l2 := spec.Layer2; l2 != nil {
-		unused["layer2.gracePeriod"] = differs(l2.GracePeriod != nil, l2.GracePeriod, defaults.Layer2.GracePeriod)
-		unused["layer2.conflictDetection"] = differs(l2.ConflictDetection != "", l2.ConflictDetection, defaults.Layer2.ConflictDetection)
-	}
-	c.notInEffect(KindSettings, s.Name, unused)
 }
 
 // byAge returns objects sorted by creation, then name: of two that disagree, the first is right.

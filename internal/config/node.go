@@ -2,8 +2,11 @@ package config
 
 import (
 	"cmp"
+	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
@@ -20,10 +23,35 @@ func Node(n *corev1.Node, s Settings) announce.Node {
 	return announce.Node{
 		Name: name.NodeName(n.Name), Labels: n.Labels, Addresses: InternalAddresses(n),
 		Excluded: labeled && !s.IgnoreExcludeLabel,
+		Drain:    drainSignal(n, s.Drain),
 		NetworkUnavailable: slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
 			return c.Type == corev1.NodeNetworkUnavailable && c.Status == corev1.ConditionTrue
 		}),
 	}
+}
+
+// taintToBeDeleted is how the cluster autoscaler marks a Node that it is about to delete
+// (its package utils/taints); kube-proxy heeds it too.
+const taintToBeDeleted = "ToBeDeletedByClusterAutoscaler"
+
+// drainSignal says, for people, what asks to take a Node out of service; "": nothing does.
+func drainSignal(n *corev1.Node, s Drain) string {
+	tainted := func(key string) bool {
+		return slices.ContainsFunc(n.Spec.Taints, func(t corev1.Taint) bool { return t.Key == key })
+	}
+	switch {
+	case n.DeletionTimestamp != nil:
+		return "it is being deleted"
+	case n.Annotations[v1alpha1.AnnotationDrain] == "true":
+		return "annotation " + v1alpha1.AnnotationDrain
+	case tainted(corev1.TaintNodeOutOfService):
+		return "taint " + corev1.TaintNodeOutOfService
+	case tainted(taintToBeDeleted):
+		return "taint " + taintToBeDeleted
+	case s.OnCordon && n.Spec.Unschedulable:
+		return "cordoned"
+	}
+	return ""
 }
 
 // Nodes reads Nodes and their Speakers, sorted by name.
@@ -84,12 +112,16 @@ func Reserved(nodes []corev1.Node, serviceCIDRs []networkingv1.ServiceCIDR) []ne
 
 // Speaker reads what a Speaker's status says of its node into n.
 func Speaker(s *v1alpha1.Speaker, n *announce.Node) {
-	n.Alive = slices.ContainsFunc(s.Status.Conditions, func(c metav1.Condition) bool {
-		return c.Type == v1alpha1.ConditionAlive && c.Status == metav1.ConditionTrue
-	})
-	n.Joined = slices.ContainsFunc(s.Status.Conditions, func(c metav1.Condition) bool {
-		return c.Type == v1alpha1.ConditionReady && c.Status == metav1.ConditionTrue
-	})
+	isTrue := func(kind string) bool {
+		return slices.ContainsFunc(s.Status.Conditions, func(c metav1.Condition) bool {
+			return c.Type == kind && c.Status == metav1.ConditionTrue
+		})
+	}
+	n.Health = announce.Dead
+	if isTrue(v1alpha1.ConditionAlive) && isTrue(v1alpha1.ConditionReady) {
+		n.Health = announce.Alive
+	}
+	n.Proxy, n.Rebalance = proxy(s), s.Annotations[v1alpha1.AnnotationRebalance]
 	n.Established = nil
 	for _, p := range s.Status.Peers {
 		if p.State == v1alpha1.PeerEstablished {
@@ -103,6 +135,9 @@ func Speaker(s *v1alpha1.Speaker, n *announce.Node) {
 	}
 	for _, i := range s.Status.Layer2.Interfaces {
 		one := announce.Interface{Name: i.Name, Up: i.Up}
+		if mac, err := ParseMAC(i.MAC); err == nil {
+			one.MAC = mac
+		}
 		for _, written := range i.Addresses {
 			if p, err := netip.ParsePrefix(written); err == nil {
 				one.Prefixes = append(one.Prefixes, p)
@@ -110,4 +145,39 @@ func Speaker(s *v1alpha1.Speaker, n *announce.Node) {
 		}
 		n.Interfaces = append(n.Interfaces, one)
 	}
+}
+
+// proxy reads what a Speaker says of its node's service proxy. One that says nothing has not
+// heard it yet.
+func proxy(s *v1alpha1.Speaker) announce.ProxyState {
+	for _, c := range s.Status.Conditions {
+		switch {
+		case c.Type != v1alpha1.ConditionServiceProxyReady || c.Status != metav1.ConditionTrue:
+		case c.Reason == string(v1alpha1.ReasonServiceProxyUnknown):
+			return announce.ProxyUnknown
+		default:
+			return announce.ProxyReady
+		}
+	}
+	return announce.ProxyNotReady
+}
+
+// ParseMAC reads an Ethernet address in the form 02:00:5e:10:00:01, in either case.
+func ParseMAC(s string) (announce.MAC, error) {
+	var mac announce.MAC
+	digits := strings.ReplaceAll(s, ":", "")
+	if len(s) != 17 || len(digits) != 12 {
+		return mac, fmt.Errorf("parse MAC %q: it is not six pairs of digits with colons between", s)
+	}
+	for i := range mac {
+		if i > 0 && s[3*i-1] != ':' {
+			return announce.MAC{}, fmt.Errorf("parse MAC %q: it is not six pairs of digits with colons between", s)
+		}
+		b, err := strconv.ParseUint(s[3*i:3*i+2], 16, 8)
+		if err != nil {
+			return announce.MAC{}, fmt.Errorf("parse MAC %q: %w", s, err)
+		}
+		mac[i] = byte(b)
+	}
+	return mac, nil
 }

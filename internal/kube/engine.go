@@ -3,6 +3,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/go-logr/logr"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -23,15 +24,21 @@ type Engine struct {
 	// The first step is about all that is known at the start. Changes are empty if the view
 	// changed and no decision did.
 	Apply func(*announce.State, []announce.Change)
+	// Spread takes what is to be told to the other speakers, before Apply; nil: there are none.
+	// It must not block.
+	Spread func(announce.News)
 	// First are facts to begin with, beside those that Gatherer gathers.
 	First []announce.Fact
 	Log   logr.Logger
 
-	facts chan []announce.Fact
+	facts   chan []announce.Fact
+	queries chan func(*announce.State)
 }
 
 // NewEngine returns an engine to be filled in and run.
-func NewEngine() *Engine { return &Engine{facts: make(chan []announce.Fact)} }
+func NewEngine() *Engine {
+	return &Engine{facts: make(chan []announce.Fact), queries: make(chan func(*announce.State))}
+}
 
 // Tell hands facts to the engine; it blocks until the engine has taken them.
 func (e *Engine) Tell(ctx context.Context, facts ...announce.Fact) error {
@@ -40,6 +47,19 @@ func (e *Engine) Tell(ctx context.Context, facts ...announce.Fact) error {
 		return nil
 	case <-ctx.Done():
 		return fmt.Errorf("tell facts: %w", ctx.Err())
+	}
+}
+
+// Ask has query look at the state, in the engine's goroutine; it blocks until that is done. What
+// query keeps must not change with the state.
+func (e *Engine) Ask(ctx context.Context, query func(*announce.State)) error {
+	done := make(chan struct{})
+	select {
+	case e.queries <- func(s *announce.State) { query(s); close(done) }:
+		<-done
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("ask engine: %w", ctx.Err())
 	}
 }
 
@@ -57,16 +77,35 @@ func (e *Engine) Start(ctx context.Context) error {
 		return nil // ctx ended
 	}
 	state := announce.NewState(e.Self)
-	e.Apply(state, state.Step(append(initial, e.First...)...))
+	e.step(state, true, append(initial, e.First...))
+	timer := time.NewTimer(0)
+	defer timer.Stop()
 	for {
+		timer.Stop()
+		if again := state.Again(); !again.IsZero() {
+			timer.Reset(max(time.Until(again), 0))
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case facts := <-e.facts:
-			before := state.Version()
-			if changes := state.Step(facts...); len(changes) > 0 || state.Version() != before {
-				e.Apply(state, changes)
-			}
+			e.step(state, false, facts)
+		case query := <-e.queries:
+			query(state)
+		case <-timer.C:
+			e.step(state, false, nil)
 		}
+	}
+}
+
+// step learns facts and hands out what follows. What the others are to know leaves first.
+func (e *Engine) step(state *announce.State, always bool, facts []announce.Fact) {
+	before := state.Version()
+	changes := state.Step(time.Now(), facts...)
+	if news := state.Outbox(); e.Spread != nil && !news.Empty() {
+		e.Spread(news)
+	}
+	if always || len(changes) > 0 || state.Version() != before {
+		e.Apply(state, changes)
 	}
 }

@@ -28,14 +28,16 @@ func said(s *v1alpha1.Speaker) announce.Node {
 	return n
 }
 
+// differ says whether two versions of an object differ in what is gathered.
 func differ(before, after client.Object) bool {
 	if !maps.Equal(before.GetLabels(), after.GetLabels()) {
 		return true
 	}
+	allCount := config.Settings{Drain: config.Drain{OnCordon: true}} // whether cordons count, the settings say later
 	switch x := before.(type) {
 	case *corev1.Node:
 		y, ok := after.(*corev1.Node)
-		return !ok || !reflect.DeepEqual(config.Node(x, config.Settings{}), config.Node(y, config.Settings{})) ||
+		return !ok || !reflect.DeepEqual(config.Node(x, allCount), config.Node(y, allCount)) ||
 			!slices.Equal(x.Status.Addresses, y.Status.Addresses) || !slices.Equal(x.Spec.PodCIDRs, y.Spec.PodCIDRs)
 	case *corev1.Namespace:
 		return false // only its labels count

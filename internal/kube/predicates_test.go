@@ -24,7 +24,10 @@ func TestOnlyWhatIsGatheredCounts(t *testing.T) {
 	speaker := func(edit func(*v1alpha1.Speaker)) *v1alpha1.Speaker {
 		s := &v1alpha1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: "n1"}}
 		s.Status.Layer2 = &v1alpha1.SpeakerLayer2{Interfaces: []v1alpha1.SpeakerInterface{{Name: "eth0", Up: true, Addresses: []string{"10.0.0.1/24"}}}}
-		s.Status.Conditions = []metav1.Condition{{Type: v1alpha1.ConditionAlive, Status: metav1.ConditionTrue, Message: "Refreshed at 1."}}
+		s.Status.Conditions = []metav1.Condition{
+			{Type: v1alpha1.ConditionAlive, Status: metav1.ConditionTrue, Message: "Refreshed at 1."},
+			{Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue},
+		}
 		if edit != nil {
 			edit(s)
 		}
@@ -47,9 +50,19 @@ func TestOnlyWhatIsGatheredCounts(t *testing.T) {
 		{"a Node's network counts", node(nil), node(func(n *corev1.Node) {
 			n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue}}
 		}), true},
+		{"a Node's annotation to drain counts", node(nil), node(func(n *corev1.Node) { n.Annotations = map[string]string{v1alpha1.AnnotationDrain: "true"} }), true},
+		{"a Node's other annotations do not count", node(nil), node(func(n *corev1.Node) { n.Annotations = map[string]string{"a": "b"} }), false},
+		{"a Node's cordon counts", node(nil), node(func(n *corev1.Node) { n.Spec.Unschedulable = true }), true},
+		{"a Node's taint that drains counts", node(nil), node(func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeOutOfService}} }), true},
+		{"a Node's other taints do not count", node(nil), node(func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeNotReady}} }), false},
+		{"a Node's deletion counts", node(nil), node(func(n *corev1.Node) { n.DeletionTimestamp = &metav1.Time{} }), true},
 		{"a Speaker's refresh does not count", speaker(nil), speaker(func(s *v1alpha1.Speaker) { s.Status.Conditions[0].Message = "Refreshed at 2." }), false},
 		{"a Speaker's death counts", speaker(nil), speaker(func(s *v1alpha1.Speaker) { s.Status.Conditions[0].Status = metav1.ConditionUnknown }), true},
 		{"a Speaker's interfaces count", speaker(nil), speaker(func(s *v1alpha1.Speaker) { s.Status.Layer2.Interfaces[0].Up = false }), true},
+		{"a Speaker's service proxy counts", speaker(nil), speaker(func(s *v1alpha1.Speaker) {
+			s.Status.Conditions = append(s.Status.Conditions, metav1.Condition{Type: v1alpha1.ConditionServiceProxyReady, Status: metav1.ConditionTrue})
+		}), true},
+		{"a request to rebalance counts", speaker(nil), speaker(func(s *v1alpha1.Speaker) { s.Annotations = map[string]string{v1alpha1.AnnotationRebalance: "now"} }), true},
 		{"a pool's counts do not count", pool(1), pool(1), false},
 		{"a pool's spec counts", pool(1), pool(2), true},
 		{"what a pool retains counts", pool(1), pool(1, "192.0.2.1"), true},

@@ -1,7 +1,6 @@
 package membership
 
 import (
-	"maps"
 	"net/netip"
 	"time"
 )
@@ -13,8 +12,19 @@ const (
 
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 5 * time.Second
-	// idle is how long there may be nothing to do.
-	idle = time.Hour
+)
+
+// outcome is how a try to join a peer ended.
+type outcome uint8
+
+// The outcomes.
+const (
+	// absent: the peer has no speaker, or the node is dead.
+	absent outcome = iota
+	// exchanged: both know what the other knew.
+	exchanged
+	// blocked: the node lives, and may have a speaker, but nothing comes back from its port.
+	blocked
 )
 
 // attempts keeps which peers are absent from the members and when each is tried next. It does
@@ -26,51 +36,65 @@ type attempts struct {
 
 type attempt struct {
 	running bool
-	// tried says that a try has come to its end, or was not needed.
-	tried    bool
+	// tried says that a try has told whether there is a speaker, or was not needed.
+	tried bool
+	// hurried asks for a try even if the peer is a member already.
+	hurried  bool
+	blocked  bool
 	failures int
 	next     time.Time
 }
 
 func newAttempts() *attempts { return &attempts{peers: map[netip.Addr]attempt{}} }
 
-// start returns the peers to try now, and how long there is nothing more to start. A peer that
-// is alive is not tried; when it disappears it is tried at once.
-func (a *attempts) start(peers []netip.Addr, alive map[netip.Addr]bool, now time.Time) ([]netip.Addr, time.Duration) {
+// start returns the peers to try now. A peer that is alive is not tried; when it disappears it
+// is tried at once.
+func (a *attempts) start(peers []Peer, alive map[netip.Addr]bool, now time.Time) []Peer {
 	wanted := make(map[netip.Addr]bool, len(peers))
+	var begin []Peer
 	for _, p := range peers {
-		wanted[p] = true
-	}
-	maps.DeleteFunc(a.peers, func(p netip.Addr, x attempt) bool { return !x.running && !wanted[p] })
-	var begin []netip.Addr
-	wait := idle
-	for _, p := range peers {
-		x := a.peers[p]
+		wanted[p.Address] = true
+		x := a.peers[p.Address]
 		switch {
-		case alive[p]:
-			x = attempt{running: x.running, tried: true}
 		case x.running:
-		case x.next.After(now):
-			wait = min(wait, x.next.Sub(now))
-		case a.running < joinsAtOnce:
-			x.running = true
+		case alive[p.Address] && !x.hurried:
+			x = attempt{tried: true}
+		case x.next.After(now) && !x.hurried, a.running >= joinsAtOnce:
+		default:
+			x.running, x.hurried = true, false
 			a.running++
 			begin = append(begin, p)
 		}
-		a.peers[p] = x
+		a.peers[p.Address] = x
 	}
-	return begin, wait
+	for address, x := range a.peers {
+		if !x.running && !wanted[address] {
+			delete(a.peers, address)
+		}
+	}
+	return begin
 }
 
-// done notes the end of a try. Whether the peer answered does not matter: what counts is that
-// it becomes a member, and until it does it is tried less and less often. random is in [0, 1).
-func (a *attempts) done(peer netip.Addr, now time.Time, random float64) {
+// hurry has a peer tried at once, because it was heard.
+func (a *attempts) hurry(peer netip.Addr) {
+	if x, known := a.peers[peer]; known && !x.running {
+		x.hurried = true
+		a.peers[peer] = x
+	}
+}
+
+// done notes the end of a try. What counts is that the peer becomes a member, and until it
+// does it is tried less and less often. random is in [0, 1).
+func (a *attempts) done(peer netip.Addr, how outcome, now time.Time, random float64) {
 	x := a.peers[peer]
 	a.running--
-	a.peers[peer] = attempt{tried: true, failures: x.failures + 1, next: now.Add(backoff(x.failures, random))}
+	a.peers[peer] = attempt{
+		tried: x.tried || how != blocked, blocked: how == blocked,
+		failures: x.failures + 1, next: now.Add(backoff(x.failures, random)),
+	}
 }
 
-// allTried says whether each peer has been tried at least once.
+// allTried says whether it is known of each peer whether it has a speaker.
 func (a *attempts) allTried() bool {
 	for _, x := range a.peers {
 		if !x.tried {
@@ -78,6 +102,16 @@ func (a *attempts) allTried() bool {
 		}
 	}
 	return true
+}
+
+// anyBlocked says whether the last try of some peer was blocked.
+func (a *attempts) anyBlocked() bool {
+	for _, x := range a.peers {
+		if x.blocked {
+			return true
+		}
+	}
+	return false
 }
 
 // backoff returns the wait after this many failures before: it doubles up to lastRetry, less a

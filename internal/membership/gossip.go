@@ -2,15 +2,15 @@ package membership
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
-	"maps"
 	"math/rand/v2"
 	"net"
 	"net/netip"
-	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -19,10 +19,8 @@ import (
 	"github.com/ballast-lb/ballast/internal/name"
 )
 
-// Timing of the gossip. A member that dies without a word is missed after one to two probe
-// intervals and suspected for suspicion x log10(members), at least 1, probe intervals: about
-// 2 s in all. Half of these times also work on an idle network, but a busy node with two
-// cores then misses probes and is taken for dead.
+// Timing of the gossip. Its own verdict, a member that dies without a word, comes after about
+// 2 s in a small cluster: heartbeats are faster, and it is what remains when they are blocked.
 const (
 	probeInterval = 500 * time.Millisecond
 	probeTimeout  = 300 * time.Millisecond
@@ -35,92 +33,138 @@ const (
 	reclaimAfter = time.Second
 	// leaveTimeout bounds how long this node waits for its leaving to be told.
 	leaveTimeout = 300 * time.Millisecond
+	// datagramMax is the length of the longest news that are sent as datagrams.
+	datagramMax = 1200
+	// tellsAtOnce bounds the connections that news are sent over at the same time.
+	tellsAtOnce = 16
 )
 
-// bind opens the sockets and starts to listen, trying until ctx ends.
-func (m *Membership) bind(ctx context.Context, members *roster) (*memberlist.Memberlist, bool) {
-	for failures := 0; ctx.Err() == nil; failures++ {
-		list, err := m.create(ctx, members)
+// openSockets opens the sockets of the gossip and of the heartbeats.
+func openSockets(m *Membership) (ways, error) {
+	address := m.config.BindAddr.String()
+	sockets, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
+		BindAddrs: []string{address}, BindPort: int(m.config.Port), Logger: log.New(logWriter{m.config.Log}, "", 0),
+	})
+	if err != nil {
+		return ways{}, fmt.Errorf("open gossip sockets: %w", err)
+	}
+	datagrams, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(m.config.BindAddr, m.config.Port+1)))
+	if err != nil {
+		_ = sockets.Shutdown()
+		return ways{}, fmt.Errorf("open heartbeat socket: %w", err)
+	}
+	return ways{transport: sockets, datagrams: datagrams, port: m.config.Port + 1}, nil
+}
+
+// bind opens the ways to the others and starts to listen, trying until ctx ends.
+func (r *run) bind() bool {
+	for failures := 0; r.ctx.Err() == nil; failures++ {
+		err := r.create()
 		if err == nil {
-			return list, true
+			return true
 		}
 		if failures == 0 {
-			m.config.Log.Info("cannot open gossip port, trying again",
-				"address", m.config.BindAddr.String(), "port", m.config.Port, "error", err.Error())
+			r.config.Log.Info("cannot open gossip port, trying again",
+				"address", r.config.BindAddr.String(), "port", r.config.Port, "error", err.Error())
 		}
 		select {
-		case <-ctx.Done():
+		case <-r.ctx.Done():
 		case <-time.After(backoff(failures, rand.Float64())):
 		}
 	}
-	return nil, false
+	return false
 }
 
-func (m *Membership) create(ctx context.Context, members *roster) (*memberlist.Memberlist, error) {
-	address, port := m.config.BindAddr.String(), int(m.config.Port)
-	logger := log.New(logWriter{m.config.Log}, "", 0)
-	sockets, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
-		BindAddrs: []string{address}, BindPort: port, Logger: logger,
-	})
+func (r *run) create() error {
+	to, err := r.config.open(r.Membership)
 	if err != nil {
-		return nil, fmt.Errorf("open sockets: %w", err)
+		return err
 	}
+	address, port := r.config.BindAddr.String(), int(r.config.Port)
 	config := memberlist.DefaultLANConfig()
-	config.Name = string(m.config.NodeName)
-	config.Transport = &transport{NetTransport: sockets, ctx: ctx}
+	config.Name = string(r.config.NodeName)
+	config.Transport = to.transport
+	if sockets, ok := to.transport.(*memberlist.NetTransport); ok {
+		config.Transport = &transport{NetTransport: sockets, ctx: r.ctx}
+	}
 	config.BindAddr, config.BindPort = address, port
 	config.AdvertiseAddr, config.AdvertisePort = address, port
-	config.Label, config.Keyring = m.config.Label, m.ring
-	config.Events, config.Logger = members, logger
+	config.Label, config.Keyring = r.config.Label, r.ring
+	config.Events, config.Logger = r.roster, log.New(logWriter{r.config.Log}, "", 0)
+	config.Delegate = &delegate{Membership: r.Membership, roster: r.roster}
 	config.ProbeInterval, config.ProbeTimeout, config.SuspicionMult = probeInterval, probeTimeout, suspicion
 	config.GossipInterval, config.TCPTimeout = gossipInterval, streamTimeout
 	config.DeadNodeReclaimTime = reclaimAfter
 	config.EnableCompression = false
 	list, err := memberlist.Create(config)
 	if err != nil {
-		_ = sockets.Shutdown()
-		return nil, fmt.Errorf("start gossip: %w", err)
+		_, _ = to.transport.Shutdown(), to.datagrams.Close()
+		return fmt.Errorf("start gossip: %w", err)
 	}
-	return list, nil
+	r.list, r.conn, r.port = list, to.datagrams, to.port
+	return nil
 }
 
-// roster is told of members by memberlist, under its lock.
-type roster struct {
-	changed chan<- struct{}
-
-	mu    sync.Mutex
-	alive map[name.NodeName]netip.Addr
-}
-
-// NotifyJoin notes a member that appears, or appears with another address.
-func (r *roster) NotifyJoin(n *memberlist.Node) {
-	address, _ := netip.AddrFromSlice(n.Addr)
-	r.mu.Lock()
-	r.alive[name.NodeName(n.Name)] = address.Unmap()
-	r.mu.Unlock()
-	wake(r.changed)
-}
-
-// NotifyLeave notes a member that has left or is dead.
-func (r *roster) NotifyLeave(n *memberlist.Node) {
-	r.mu.Lock()
-	delete(r.alive, name.NodeName(n.Name))
-	r.mu.Unlock()
-	wake(r.changed)
-}
-
-// NotifyUpdate does nothing: members carry no data.
-func (r *roster) NotifyUpdate(*memberlist.Node) {}
-
-// snapshot returns the members that live, sorted by name, and their addresses.
-func (r *roster) snapshot() ([]name.NodeName, map[netip.Addr]bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	addresses := make(map[netip.Addr]bool, len(r.alive))
-	for _, a := range r.alive {
-		addresses[a] = true
+// join exchanges with one peer what is known, so that both become members.
+func (r *run) join(ctx context.Context, p Peer) outcome {
+	before := r.roster.merges()
+	_, err := r.list.Join([]string{netip.AddrPortFrom(p.Address, r.config.Port).String()})
+	if err == nil && r.roster.merges() > before {
+		return exchanged
 	}
-	return slices.Sorted(maps.Keys(r.alive)), addresses
+	if err == nil {
+		err = errors.New("it told nothing")
+	}
+	r.config.Log.V(1).Info("cannot join peer", "peer", p.Address.String(), "error", err.Error())
+	if refused(err) || !r.config.Ask(ctx, p.Name).Neighbor {
+		return absent
+	}
+	return blocked
+}
+
+// refused says whether nobody listens at a peer's port; memberlist hands on only the text.
+func refused(err error) bool {
+	return errors.Is(err, syscall.ECONNREFUSED) || strings.Contains(err.Error(), syscall.ECONNREFUSED.Error())
+}
+
+// pingGossip says whether the gossip reaches a node at this moment.
+func (r *run) pingGossip(n name.NodeName) bool {
+	a, ok := r.roster.address(n)
+	if !ok {
+		return false
+	}
+	_, err := r.list.Ping(string(n), net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, r.config.Port)))
+	return err == nil
+}
+
+// tell sends news to all members: short ones in a datagram each, which the gossip repeats,
+// long ones over a connection each. Whom that does not reach gets them with the next exchange.
+func (r *run) tell(news []byte) {
+	message := r.roster.pack(news)
+	var to []*memberlist.Node
+	for _, n := range r.list.Members() {
+		if n.Name != string(r.config.NodeName) {
+			to = append(to, n)
+		}
+	}
+	short := len(message) <= datagramMax
+	if short {
+		r.roster.repeat(message, len(to))
+	}
+	slots := make(chan struct{}, tellsAtOnce)
+	for _, n := range to {
+		if short {
+			_ = r.list.SendBestEffort(n, message)
+			continue
+		}
+		r.tasks.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			if err := r.list.SendReliable(n, message); err != nil {
+				r.config.Log.V(1).Info("cannot tell news", "node", n.Name, "error", err.Error())
+			}
+		})
+	}
 }
 
 // transport lets the end of ctx interrupt connections to other members, which memberlist's
@@ -160,4 +204,174 @@ type logWriter struct{ log logr.Logger }
 func (w logWriter) Write(line []byte) (int, error) {
 	w.log.V(1).Info("memberlist", "message", strings.TrimSpace(string(line)))
 	return len(line), nil
+}
+
+// event is something that the gossip says of a member.
+type event struct {
+	node        name.NodeName
+	alive, left bool
+}
+
+// roster takes what memberlist says, under its lock, for the goroutine of Run.
+type roster struct {
+	changed chan struct{}
+
+	mu      sync.Mutex
+	alive   map[name.NodeName]netip.Addr
+	events  []event
+	queue   memberlist.TransmitLimitedQueue
+	members int
+	// merged counts exchanges, joined says that one was with a member that had joined.
+	merged int
+	joined bool
+	// own says that this node has joined.
+	own bool
+}
+
+func newRoster() *roster {
+	r := &roster{changed: make(chan struct{}, 1), alive: map[name.NodeName]netip.Addr{}}
+	r.queue.NumNodes = func() int { return max(r.members, 1) }
+	r.queue.RetransmitMult = 3
+	return r
+}
+
+func (r *roster) note(n *memberlist.Node, alive bool) {
+	address, _ := netip.AddrFromSlice(n.Addr)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if alive {
+		r.alive[name.NodeName(n.Name)] = address.Unmap()
+	} else {
+		delete(r.alive, name.NodeName(n.Name))
+	}
+	r.events = append(r.events, event{name.NodeName(n.Name), alive, n.State == memberlist.StateLeft})
+	wake(r.changed)
+}
+
+// NotifyJoin notes a member that appears, or appears with another address.
+func (r *roster) NotifyJoin(n *memberlist.Node) { r.note(n, true) }
+
+// NotifyLeave notes a member that has left or is dead.
+func (r *roster) NotifyLeave(n *memberlist.Node) { r.note(n, false) }
+
+// NotifyUpdate notes that a member's keys are others.
+func (r *roster) NotifyUpdate(*memberlist.Node) { wake(r.changed) }
+
+// take returns the events since the last call.
+func (r *roster) take() []event {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	events := r.events
+	r.events = nil
+	return events
+}
+
+// addresses returns those of the members that live.
+func (r *roster) addresses() map[netip.Addr]bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	set := make(map[netip.Addr]bool, len(r.alive))
+	for _, a := range r.alive {
+		set[a] = true
+	}
+	return set
+}
+
+func (r *roster) address(n name.NodeName) (netip.Addr, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a, ok := r.alive[n]
+	return a, ok
+}
+
+func (r *roster) merges() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.merged
+}
+
+// met says whether news were exchanged with a member that had joined.
+func (r *roster) met() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.joined
+}
+
+// setOwn notes whether this node has joined.
+func (r *roster) setOwn(joined bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.own = joined
+}
+
+// pack puts in front of news whether this node has joined.
+func (r *roster) pack(news []byte) []byte {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	message := make([]byte, 1, 1+len(news))
+	if r.own {
+		message[0] = 1
+	}
+	return append(message, news...)
+}
+
+// repeat has the gossip repeat a message.
+func (r *roster) repeat(message []byte, members int) {
+	r.mu.Lock()
+	r.members = members
+	r.mu.Unlock()
+	r.queue.QueueBroadcast(broadcast(message))
+}
+
+// broadcast is a message in the queue of the gossip.
+type broadcast []byte
+
+// Invalidates says that no message replaces another.
+func (b broadcast) Invalidates(memberlist.Broadcast) bool { return false }
+
+// Message returns the message.
+func (b broadcast) Message() []byte { return b }
+
+// Finished does nothing.
+func (b broadcast) Finished() {}
+
+// delegate is what memberlist calls to exchange news.
+type delegate struct {
+	*Membership
+	roster *roster
+}
+
+// NodeMeta returns which keys this node has and uses.
+func (d *delegate) NodeMeta(int) []byte { return d.ringMeta() }
+
+// NotifyMsg takes news that were sent or gossiped.
+func (d *delegate) NotifyMsg(b []byte) {
+	if len(b) > 1 {
+		d.config.Hear(append([]byte(nil), b[1:]...))
+	}
+}
+
+// GetBroadcasts returns news to repeat.
+func (d *delegate) GetBroadcasts(overhead, limit int) [][]byte {
+	return d.roster.queue.GetBroadcasts(overhead, limit)
+}
+
+// LocalState returns all news, for a member that asks.
+func (d *delegate) LocalState(bool) []byte {
+	return d.roster.pack(d.config.News())
+}
+
+// MergeRemoteState takes all news of another member.
+func (d *delegate) MergeRemoteState(b []byte, _ bool) {
+	if len(b) == 0 {
+		return
+	}
+	if len(b) > 1 {
+		d.config.Hear(append([]byte(nil), b[1:]...))
+	}
+	d.roster.mu.Lock()
+	defer d.roster.mu.Unlock()
+	d.roster.merged++
+	d.roster.joined = d.roster.joined || b[0] == 1
+	wake(d.roster.changed)
 }

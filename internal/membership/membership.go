@@ -1,20 +1,24 @@
-// Package membership tells which speakers of the cluster live. The speakers find out among
-// themselves, by a gossip protocol (SWIM, as github.com/hashicorp/memberlist has it), so that
-// it works while the API server is away.
+// Package membership tells how the speakers of the cluster are, and carries what they tell
+// each other. It works while the API server is away.
 //
-// All traffic is encrypted, labeled with the cluster's identity, and bound to one address of
-// the node. The package never decides what a member's death means, never reads Kubernetes
-// objects, and does not look for peers: it is told them.
+// Membership and news spread by a gossip protocol (SWIM, as github.com/hashicorp/memberlist has
+// it). Death is found faster, by heartbeats in UDP at the port above: each node sends them to
+// three others, and when they are missed the LAN is asked whether the node lives. So a node
+// whose speaker restarts is told from one that is dead, and from one whose gossip is blocked.
+//
+// All traffic is encrypted or authenticated, labeled with the cluster's identity, and bound to
+// one address of the node. The package never decides what a death means, never reads what the
+// news say, never touches Kubernetes objects, and does not look for peers: it is told them.
 package membership
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -23,9 +27,14 @@ import (
 	"github.com/ballast-lb/ballast/internal/name"
 )
 
-// DefaultPort is the port of the gossip, UDP and TCP. It is one above memberlist's own, which
-// other software on a node may use.
-const DefaultPort = 7947
+const (
+	// DefaultPort is the port of the gossip, UDP and TCP; heartbeats use the UDP port above. It is
+	// one above memberlist's own, which other software on a node may use.
+	DefaultPort = 7947
+	// DefaultInterval is the time between two heartbeats, and DefaultMissed how many may be missed.
+	DefaultInterval = 100 * time.Millisecond
+	DefaultMissed   = 3
+)
 
 // Config is what a Membership needs to know at its start.
 type Config struct {
@@ -39,17 +48,48 @@ type Config struct {
 	Keys Keys
 	// Label is the cluster's identity, at most 255 bytes: what carries another is refused.
 	Label string
-	Log   logr.Logger
+	// Ask asks the LAN for a node, within some hundred milliseconds; nil: it cannot be asked.
+	Ask func(context.Context, name.NodeName) Answer
+	// News returns all that this node can tell, and Hear takes what another told; both may be
+	// called from many goroutines and block for a moment. nil: there are no news.
+	News func() []byte
+	Hear func([]byte)
+	Log  logr.Logger
+
+	// open makes the ways to the others; nil: sockets.
+	open func(*Membership) (ways, error)
 }
 
-// View is who lives, as seen from here.
+// Peer is a node that may have a speaker.
+type Peer struct {
+	Name    name.NodeName
+	Address netip.Addr
+}
+
+// Member is how a node's speaker is.
+type Member struct {
+	Name   name.NodeName
+	Health Health
+	Since  time.Time
+}
+
+// View is how the speakers are, as seen from here.
 type View struct {
-	// Members are the live members, this node among them, sorted by name.
-	Members []name.NodeName
-	// Joined turns true, and stays so, once this node has met another member, or has tried
-	// all peers that it knows of and met none. Before, Members says nothing about who is
-	// missing.
+	// Members are sorted by name, this node among them; who is not named is dead.
+	Members []Member
+	// Joined turns true, and stays so, once this node has exchanged news with another member, or
+	// has found out that none of its peers has a speaker. Before, it does not know what they own.
 	Joined bool
+	// Deaf says that this node hears nobody on the LAN: it, and not the others, may be cut off.
+	Deaf bool
+}
+
+// Stats counts what a Membership did.
+type Stats struct {
+	// Sent and Received count heartbeats, Rejected packets that are malformed or not authentic.
+	Sent, Received, Rejected uint64
+	// Asked counts questions to the LAN, Deaths the nodes that were found dead.
+	Asked, Deaths uint64
 }
 
 // Membership takes part in the gossip. Make it with New. Its methods may be called from any
@@ -59,10 +99,18 @@ type Membership struct {
 	ring    *memberlist.Keyring
 	views   chan View
 	changed chan struct{}
+	leaving atomic.Bool
 
-	mu    sync.Mutex // guards peers, and the order of changes to ring
-	peers []netip.Addr
-	known bool // SetPeers has been called
+	sent, received, rejected, asked, deaths atomic.Uint64
+
+	mu        sync.Mutex // guards what follows, and the order of changes to ring
+	peers     []Peer
+	known     bool // SetPeers has been called
+	keys      Keys // as last set
+	interval  time.Duration
+	missed    int
+	deputized []name.NodeName
+	outbox    [][]byte
 }
 
 // New checks config and returns a Membership that does nothing until Run.
@@ -71,18 +119,36 @@ func New(config Config) (*Membership, error) {
 		config.Port = DefaultPort
 	}
 	switch {
-	case config.NodeName == "":
-		return nil, errors.New("configure membership: node name is empty")
+	case config.NodeName == "" || len(config.NodeName) > 253:
+		return nil, errors.New("configure membership: node name is empty or longer than 253 bytes")
 	case !config.BindAddr.IsValid() || config.BindAddr.IsUnspecified() || config.BindAddr.IsMulticast():
 		return nil, fmt.Errorf("configure membership: cannot bind to address %q", config.BindAddr)
 	case len(config.Keys) == 0:
 		return nil, errors.New("configure membership: there is no key")
+	case config.Port == 65535:
+		return nil, errors.New("configure membership: port 65535 leaves none above for the heartbeats")
 	case len(config.Label) > memberlist.LabelMaxSize:
 		return nil, fmt.Errorf("configure membership: label has %d bytes, more than %d", len(config.Label), memberlist.LabelMaxSize)
 	}
 	config.BindAddr = config.BindAddr.Unmap()
-	m := &Membership{config: config, ring: &memberlist.Keyring{}, views: make(chan View, 1), changed: make(chan struct{}, 1)}
-	return m, m.SetKeys(config.Keys)
+	if config.open == nil {
+		config.open = openSockets
+	}
+	if config.Ask == nil {
+		config.Ask = func(context.Context, name.NodeName) Answer { return Answer{} }
+	}
+	if config.News == nil {
+		config.News = func() []byte { return nil }
+	}
+	if config.Hear == nil {
+		config.Hear = func([]byte) {}
+	}
+	m := &Membership{
+		config: config, ring: &memberlist.Keyring{}, views: make(chan View, 1), changed: make(chan struct{}, 1),
+		interval: DefaultInterval, missed: DefaultMissed,
+	}
+	m.keys = config.Keys
+	return m, m.turn(config.Keys)
 }
 
 // Views returns the channel on which a View arrives when Run is ready, and after each change,
@@ -90,13 +156,13 @@ func New(config Config) (*Membership, error) {
 // never closed.
 func (m *Membership) Views() <-chan View { return m.views }
 
-// SetPeers tells the addresses of all nodes that may have a speaker, this one's among them or
-// not. All are joined at once; those that do not answer are tried again for as long as they
-// are peers. The slice is not kept.
-func (m *Membership) SetPeers(peers []netip.Addr) {
-	var others []netip.Addr
+// SetPeers tells all nodes that may have a speaker, this one among them or not. All are joined
+// at once; those that do not answer are tried again for as long as they are peers. The slice
+// is not kept.
+func (m *Membership) SetPeers(peers []Peer) {
+	var others []Peer
 	for _, p := range peers {
-		if p = p.Unmap(); p.IsValid() && p != m.config.BindAddr {
+		if p.Address = p.Address.Unmap(); p.Address.IsValid() && p.Name != m.config.NodeName {
 			others = append(others, p)
 		}
 	}
@@ -106,116 +172,66 @@ func (m *Membership) SetPeers(peers []netip.Addr) {
 	wake(m.changed)
 }
 
-// SetKeys makes keys the key ring, at once and for what is connected too. It fails, and changes
-// nothing, if there is no key.
-func (m *Membership) SetKeys(keys Keys) error {
-	if len(keys) == 0 {
-		return errors.New("set keys: there is no key")
-	}
+// SetHeartbeat sets the time between heartbeats, at least 10 ms, and how many may be missed, at
+// least 1. It is to be the same on all nodes.
+func (m *Membership) SetHeartbeat(interval time.Duration, missed int) {
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	for _, k := range keys {
-		if err := m.ring.AddKey(k[:]); err != nil {
-			return fmt.Errorf("set keys: %w", err)
-		}
-	}
-	if err := m.ring.UseKey(keys[0][:]); err != nil {
-		return fmt.Errorf("set keys: %w", err)
-	}
-	for _, old := range slices.Clone(m.ring.GetKeys()) {
-		if slices.Contains(keys, Key(old)) {
-			continue
-		}
-		if err := m.ring.RemoveKey(old); err != nil {
-			return fmt.Errorf("set keys: %w", err)
-		}
-	}
-	return nil
+	m.interval, m.missed = max(interval, 10*time.Millisecond), max(missed, 1)
+	m.mu.Unlock()
+	wake(m.changed)
 }
 
-// Run takes part until ctx ends, then tells the others that this node leaves, stops, and
-// returns nil. While the port is held by somebody else, or the address is not there yet, it
-// tries again with a backoff. Call it once.
-func (m *Membership) Run(ctx context.Context) error {
-	members := &roster{alive: map[name.NodeName]netip.Addr{}, changed: m.changed}
-	list, ok := m.bind(ctx, members)
-	if !ok {
-		return nil
-	}
-	var joins sync.WaitGroup
-	defer func() {
-		// Neither error helps anybody: who did not hear of it finds out by itself.
-		_ = list.Leave(leaveTimeout)
-		_ = list.Shutdown()
-		joins.Wait()
-	}()
-	m.config.Log.Info("gossip is ready", "address", m.config.BindAddr.String(), "port", m.config.Port)
-
-	var last View
-	absent := newAttempts()
-	done := make(chan netip.Addr, joinsAtOnce)
-	timer := time.NewTimer(0)
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-m.changed:
-		case <-timer.C:
-		case peer := <-done:
-			absent.done(peer, time.Now(), rand.Float64())
-		}
-		alive, addresses := members.snapshot()
-		m.mu.Lock()
-		peers, known := m.peers, m.known
-		m.mu.Unlock()
-		start, wait := absent.start(peers, addresses, time.Now())
-		for _, peer := range start {
-			joins.Go(func() {
-				m.join(list, peer)
-				done <- peer
-			})
-		}
-		timer.Reset(wait)
-
-		view := View{Members: alive}
-		view.Joined = last.Joined || len(alive) > 1 || known && absent.allTried()
-		m.deliver(view, &last)
-	}
+// SetDeputized tells for which silent nodes this one answers: it asks the LAN for them often.
+func (m *Membership) SetDeputized(nodes []name.NodeName) {
+	m.mu.Lock()
+	m.deputized = slices.Clone(nodes)
+	m.mu.Unlock()
+	wake(m.changed)
 }
 
-// join exchanges what is known of members with one peer, so that both become members.
-func (m *Membership) join(list *memberlist.Memberlist, peer netip.Addr) {
-	_, err := list.Join([]string{netip.AddrPortFrom(peer, m.config.Port).String()})
-	if err != nil {
-		m.config.Log.V(1).Info("cannot join peer", "peer", peer.String(), "error", err.Error())
-	}
+// Leave makes the end of Run mean that this speaker stops for good, which the others are
+// told. Otherwise it means that it is about to start again.
+func (m *Membership) Leave() { m.leaving.Store(true) }
+
+// Spread tells all other members news. It does not block. What is spread before Run has opened
+// its sockets, others learn when they join.
+func (m *Membership) Spread(news []byte) {
+	m.mu.Lock()
+	m.outbox = append(m.outbox, news)
+	m.mu.Unlock()
+	wake(m.changed)
+}
+
+// Stats returns what was counted so far.
+func (m *Membership) Stats() Stats {
+	return Stats{Sent: m.sent.Load(), Received: m.received.Load(), Rejected: m.rejected.Load(), Asked: m.asked.Load(), Deaths: m.deaths.Load()}
 }
 
 // deliver hands view to the reader if it differs from the last one.
 func (m *Membership) deliver(view View, last *View) {
-	if view.Joined == last.Joined && slices.Equal(view.Members, last.Members) {
+	if view.Joined == last.Joined && view.Deaf == last.Deaf && slices.Equal(view.Members, last.Members) {
 		return
 	}
-	m.config.Log.Info("members changed", "members", len(view.Members), "joined", view.Joined,
-		"appeared", difference(view.Members, last.Members), "disappeared", difference(last.Members, view.Members))
+	before := map[name.NodeName]Health{}
+	for _, x := range last.Members {
+		before[x.Name] = x.Health
+	}
+	for _, x := range view.Members {
+		if h, met := before[x.Name]; !met || h != x.Health {
+			m.config.Log.Info("speaker changed", "node", x.Name, "before", h.String(), "now", x.Health.String())
+		}
+		delete(before, x.Name)
+	}
+	for n, h := range before {
+		m.deaths.Add(1)
+		m.config.Log.Info("speaker changed", "node", n, "before", h.String(), "now", Dead.String())
+	}
 	*last = view
 	select {
 	case <-m.views:
 	default:
 	}
 	m.views <- view
-}
-
-// difference returns the names in a that are not in b.
-func difference(a, b []name.NodeName) []name.NodeName {
-	var only []name.NodeName
-	for _, n := range a {
-		if !slices.Contains(b, n) {
-			only = append(only, n)
-		}
-	}
-	return only
 }
 
 // wake notes on c that something has changed.

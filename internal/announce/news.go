@@ -1,0 +1,131 @@
+package announce
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/ballast-lb/ballast/internal/election"
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+// Report is what a node's speaker tells the others of its node, at first hand.
+type Report struct {
+	Node name.NodeName `json:"n"`
+	// Number is greater for a later report of the same node.
+	Number     uint64      `json:"k"`
+	Interfaces []Interface `json:"i,omitempty"`
+	Proxy      ProxyState  `json:"p"`
+	// Leaving says that the speaker is about to stop for good.
+	Leaving bool `json:"l,omitempty"`
+}
+
+// News is what speakers tell each other.
+type News struct {
+	Claims  []election.Claim `json:"c,omitempty"`
+	Reports []Report         `json:"r,omitempty"`
+}
+
+// Empty says whether there is nothing in it.
+func (n News) Empty() bool { return len(n.Claims) == 0 && len(n.Reports) == 0 }
+
+// Encode writes news for Decode.
+func (n News) Encode() []byte {
+	b, err := json.Marshal(n)
+	if err != nil {
+		panic("announce: news of plain values cannot fail to encode: " + err.Error())
+	}
+	return b
+}
+
+// DecodeNews reads what Encode wrote. What a well-behaved speaker would not write is an error.
+func DecodeNews(b []byte) (News, error) {
+	var n News
+	if err := json.Unmarshal(b, &n); err != nil {
+		return News{}, fmt.Errorf("decode news: %w", err)
+	}
+	for _, c := range n.Claims {
+		if !c.Unit.IsValid() || c.Unit.Zone() != "" || c.Owner == "" || c.Epoch == 0 {
+			return News{}, errors.New("decode news: a claim lacks its unit, owner or epoch")
+		}
+	}
+	for _, r := range n.Reports {
+		if r.Node == "" || r.Proxy > ProxyUnknown {
+			return News{}, errors.New("decode news: a report lacks its node or has an unknown state")
+		}
+	}
+	return n, nil
+}
+
+// News returns all that this node can tell others: claims for what it knows Services to hold,
+// and the reports of nodes that exist.
+func (s *State) News() News {
+	var n News
+	for a, c := range s.claims.known {
+		if s.known(a) {
+			n.Claims = append(n.Claims, c)
+		}
+	}
+	for _, node := range slices.Sorted(maps.Keys(s.reports)) {
+		if _, exists := s.view.node(node); exists {
+			n.Reports = append(n.Reports, s.reports[node])
+		}
+	}
+	return n
+}
+
+// Heard is the fact that another speaker told these news.
+type Heard struct{ News News }
+
+func (f Heard) tell(s *State, now time.Time, t *touched) {
+	for _, c := range f.News.Claims {
+		if s.learn(c, now) {
+			for _, key := range s.holders[c.Unit] {
+				t.units[s.unitOf[key]] = true
+			}
+		}
+	}
+	changed := false
+	for _, r := range f.News.Reports {
+		if before, known := s.reports[r.Node]; known && before.Number >= r.Number {
+			continue
+		}
+		if r.Node == s.view.Self {
+			s.report(r.Number) // of an earlier run of this speaker: ours must be newer
+			continue
+		}
+		s.reports[r.Node], changed = r, true
+	}
+	if changed {
+		s.merge(now, t)
+	}
+}
+
+// report puts the own node's report into the outbox if it says something new, or if others
+// have one with this number already.
+func (s *State) report(after uint64) {
+	if s.self == nil || !s.self.Settled {
+		s.surpass = max(s.surpass, after)
+		return
+	}
+	after, s.surpass = max(after, s.surpass), 0
+	before := s.reports[s.view.Self]
+	r := Report{
+		Node: s.view.Self, Number: max(before.Number, after) + 1,
+		Interfaces: s.self.Interfaces, Proxy: s.self.Proxy, Leaving: s.self.Leaving,
+	}
+	same := r
+	same.Number = before.Number
+	if after == 0 && equalJSON(same, before) {
+		return
+	}
+	s.reports[s.view.Self] = r
+	s.outbox.Reports = append(s.outbox.Reports, r)
+}
+
+func equalJSON(x, y Report) bool {
+	return slices.Equal(News{Reports: []Report{x}}.Encode(), News{Reports: []Report{y}}.Encode())
+}

@@ -1,0 +1,51 @@
+package announce_test
+
+import (
+	"bytes"
+	"net/netip"
+	"reflect"
+	"testing"
+
+	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/election"
+)
+
+func TestNewsSurviveTheWire(t *testing.T) {
+	t.Parallel()
+	said := announce.News{
+		Claims: []election.Claim{
+			{Unit: netip.MustParseAddr("10.0.0.200"), Owner: "a", Successor: "b", Epoch: 3},
+			{Unit: netip.MustParseAddr("2001:db8::1"), Owner: "a", Epoch: 1},
+		},
+		Reports: []announce.Report{{
+			Node: "a", Number: 7, Proxy: announce.ProxyReady, Leaving: true,
+			Interfaces: []announce.Interface{{Name: "eth0", Up: true, MAC: announce.MAC{2, 0, 0, 0, 0, 1}, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}}},
+		}},
+	}
+	heard, err := announce.DecodeNews(said.Encode())
+	if err != nil || !reflect.DeepEqual(heard, said) {
+		t.Errorf("said %+v, heard %+v, %v", said, heard, err)
+	}
+}
+
+func FuzzDecodeNews(f *testing.F) {
+	f.Add([]byte(`{"c":[{"u":"10.0.0.1","o":"a","s":"b","e":1}],"r":[{"n":"a","k":1,"p":1}]}`))
+	f.Add([]byte(`{"c":[{"u":"","o":"a","e":1}]}`))
+	f.Add([]byte(`{"c":[{"u":"10.0.0.1%eth0","o":"","e":18446744073709551615}]}`))
+	f.Add([]byte(`{"r":[{"n":"a","p":255,"i":[{"MAC":[1,2]}]}]}`))
+	f.Add([]byte(``))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		news, err := announce.DecodeNews(b)
+		if err != nil {
+			return
+		}
+		for _, c := range news.Claims {
+			if !c.Unit.IsValid() || c.Owner == "" || c.Epoch == 0 {
+				t.Errorf("accepted the claim %+v", c)
+			}
+		}
+		if again, err := announce.DecodeNews(news.Encode()); err != nil || !bytes.Equal(again.Encode(), news.Encode()) {
+			t.Errorf("%+v became %+v, %v", news, again, err)
+		}
+	})
+}

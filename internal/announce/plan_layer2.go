@@ -1,0 +1,300 @@
+package announce
+
+import (
+	"cmp"
+	"net/netip"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/internal/election"
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+// option is a node that could answer for a Service, whether or not its speaker lives.
+type option struct {
+	node       *Node
+	answers    []Layer2
+	preference int
+}
+
+// roster is who could answer for one Service, or the first rule that said no.
+type roster struct {
+	service *Service
+	options []option // sorted by node
+	// usable is how many nodes pass rules 3 and 4, alive on how many of them the speaker lives.
+	usable, alive int
+	no            refusal
+}
+
+// find returns the option of a node.
+func (o *roster) find(n name.NodeName) *option {
+	i, found := slices.BinarySearchFunc(o.options, n, func(x option, n name.NodeName) int { return cmp.Compare(x.node.Name, n) })
+	if !found {
+		return nil
+	}
+	return &o.options[i]
+}
+
+// wanted is an address of a Service and the advertisements that select it.
+type wanted struct {
+	address netip.Addr
+	advs    []*L2Advertisement
+}
+
+// wanted returns the addresses of a Service that layer 2 is to announce.
+func (v *View) wanted(s *Service) []wanted {
+	var list []wanted
+	for _, a := range s.Addresses {
+		p := v.pool(a)
+		var advs []*L2Advertisement
+		for i := range v.Config.L2 {
+			if adv := &v.Config.L2[i]; v.selects(adv.Selection, s, p) {
+				advs = append(advs, adv)
+			}
+		}
+		if len(advs) > 0 {
+			list = append(list, wanted{a, advs})
+		}
+	}
+	return list
+}
+
+// roster applies rules 2 to 5 to a Service.
+func (v *View) roster(s *Service) roster {
+	o := roster{service: s}
+	addresses := v.wanted(s)
+	if len(addresses) == 0 {
+		o.no = refuse(v1alpha1.ReasonNoAdvertisement, "No L2Advertisement selects the Service and its pool.")
+		return o
+	}
+	var selections []Selectors
+	for _, w := range addresses {
+		for _, adv := range w.advs {
+			selections = append(selections, adv.Nodes)
+		}
+	}
+	var nodes []*Node
+	if nodes, o.no = v.usable(s, s.endpointNodes(), selections); o.no.reason != "" {
+		return o
+	}
+	o.usable = len(nodes)
+	for _, n := range nodes {
+		if n.Health == Alive {
+			o.alive++
+		}
+		if answers := answersOf(n, addresses); answers != nil {
+			o.options = append(o.options, option{n, answers, preference(n, addresses)})
+		}
+	}
+	return o
+}
+
+// answersOf is what a node would answer, or nil if it lacks an interface for any address.
+func answersOf(n *Node, addresses []wanted) []Layer2 {
+	var list []Layer2
+	for _, w := range addresses {
+		found := interfaces(n, w.address, w.advs)
+		if len(found) == 0 {
+			return nil
+		}
+		list = append(list, Layer2{Address: w.address, Interfaces: found})
+	}
+	return list
+}
+
+// preference sums the weights of the preferences that a node meets, each advertisement's once.
+func preference(n *Node, addresses []wanted) int {
+	sum := 0
+	var seen []*L2Advertisement
+	for _, w := range addresses {
+		for _, adv := range w.advs {
+			if slices.Contains(seen, adv) {
+				continue
+			}
+			seen = append(seen, adv)
+			for _, p := range adv.Preferred {
+				if p.Nodes.Matches(n.Labels) {
+					sum += p.Weight
+				}
+			}
+		}
+	}
+	return sum
+}
+
+// refusal says why nobody answers for the Service of an roster.
+func (o *roster) refusal() refusal {
+	switch {
+	case o.no.reason != "":
+		return o.no
+	case o.alive == 0:
+		return refuse(v1alpha1.ReasonNoEligibleNode, "On none of the %d nodes that could announce it is a speaker alive and in touch with the others; kubectl get speakers tells more.", o.usable)
+	case !slices.ContainsFunc(o.options, func(x option) bool { return x.node.Health == Alive }):
+		return refuse(v1alpha1.ReasonNoInterface, "None of the %d live nodes has an interface that is up and matches the advertisement, or a network that contains the address.", o.alive)
+	}
+	return refuse(v1alpha1.ReasonNoEligibleNode, "No node can announce both this Service and those that it shares an address with; give their advertisements the same nodes and interfaces.")
+}
+
+// Unit is a Service and all others that are connected with it by addresses that they share:
+// they have one owner.
+type Unit struct {
+	// Services are all of them, at least one.
+	Services []Service
+	// Name is the lowest of their addresses.
+	Name netip.Addr
+	// Claim is the best known claim for any of the addresses.
+	Claim election.Claim
+	// Since is when the unit was first seen without a claim or with an unfit owner; zero: now.
+	Since time.Time
+	// Answered says that the own node has answered for it before.
+	Answered bool
+}
+
+// ownership is who owns a unit, as far as the own node knows.
+type ownership struct {
+	election.Outcome
+	situation election.Situation
+	// orphaned says that nobody has claimed the unit, or an owner that is unfit.
+	orphaned bool
+	rosters  []roster // of each Service
+}
+
+// own decides who owns a unit: a node that could answer for each Service of it that anybody
+// could answer for.
+func (v *View) own(u *Unit, now time.Time) ownership {
+	own := ownership{rosters: make([]roster, len(u.Services))}
+	var common []option
+	first := true
+	for i := range u.Services {
+		s := &u.Services[i]
+		own.rosters[i] = v.roster(s)
+		if o := &own.rosters[i]; s.Allocated && len(o.options) > 0 {
+			if first {
+				common, first = slices.Clone(o.options), false
+				continue
+			}
+			common = slices.DeleteFunc(common, func(x option) bool { return o.find(x.node.Name) == nil })
+		}
+	}
+	s := v.situation(u, common, now)
+	own.situation, own.Outcome = s, election.Decide(s)
+	own.orphaned = s.Claim.Epoch == 0 || s.Owner == election.Unfit
+	if v.Self != "" && !v.Joined {
+		own.Answers, own.Claim = false, election.Claim{}
+	}
+	return own
+}
+
+// situation is what election is to know of a unit that these nodes could answer for.
+func (v *View) situation(u *Unit, able []option, now time.Time) election.Situation {
+	s := election.Situation{Self: v.Self, Unit: u.Name, Claim: u.Claim, Since: u.Since, Now: now}
+	if s.Since.IsZero() {
+		s.Since = now
+	}
+	for _, o := range able {
+		n := o.node
+		if n.Health == Alive {
+			s.Candidates = append(s.Candidates, election.Candidate{Node: n.Name, Preference: o.preference, Owned: v.Owned[n.Name], Since: n.Steady})
+		}
+		if n.Name == u.Claim.Owner {
+			s.Owner, s.Until = v.standing(n, now)
+		}
+	}
+	return s
+}
+
+// standing says how a node stands that could answer, and until when at most.
+func (v *View) standing(n *Node, now time.Time) (election.Standing, time.Time) {
+	switch n.Health {
+	case Alive:
+		return election.Fit, time.Time{}
+	case Unheard:
+		return election.Resting, time.Time{}
+	case Silent:
+		if until := n.HealthSince.Add(v.Grace); now.Before(until) {
+			return election.Resting, until
+		}
+	case Dead:
+	}
+	return election.Unfit, time.Time{}
+}
+
+// answers returns what the own node answers of a Service of a unit.
+func (v *View) answers(u *Unit, o *roster, own *ownership) []Layer2 {
+	self, known := v.node(v.Self)
+	if !known || !o.service.Allocated {
+		return nil
+	}
+	switch {
+	case own.Answers:
+		list := answersOf(self, v.wanted(o.service)) // also of one that hands over
+		for i := range list {
+			if v.Deaf {
+				list[i].For = macOf(self, list[i].Interfaces)
+			}
+			list[i].First = !o.service.Announced && !u.Answered
+		}
+		return list
+	case own.Deputy == v.Self && v.Joined && o.find(v.Self) != nil && o.find(own.Owner) != nil:
+		owner := o.find(own.Owner)
+		list := slices.Clone(o.find(v.Self).answers)
+		for i := range list {
+			list[i].For = macOf(owner.node, owner.answers[i].Interfaces)
+		}
+		return slices.DeleteFunc(list, func(l Layer2) bool { return l.For == MAC{} })
+	}
+	return nil
+}
+
+// macOf is the hardware address of the first of some interfaces of a node, if it is known.
+func macOf(n *Node, interfaces []string) MAC {
+	for _, i := range n.Interfaces {
+		if slices.Contains(interfaces, i.Name) {
+			return i.MAC
+		}
+	}
+	return MAC{}
+}
+
+// interfaces returns on which interfaces a node may answer for an address under any of
+// the advertisements that select the node.
+func interfaces(n *Node, a netip.Addr, advs []*L2Advertisement) []string {
+	var all []string
+	for _, adv := range advs {
+		if adv.Nodes.Matches(n.Labels) {
+			all = append(all, adv.interfaces(n, a)...)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// interfaces applies the globs or, without, takes the interfaces with an on-link prefix
+// that contains the address, or else those that hold one of the Node's addresses.
+func (adv *L2Advertisement) interfaces(n *Node, a netip.Addr) []string {
+	matching := func(match func(Interface) bool) []string {
+		var names []string
+		for _, i := range n.Interfaces {
+			if i.Up && match(i) {
+				names = append(names, i.Name)
+			}
+		}
+		return names
+	}
+	if len(adv.Interfaces) > 0 {
+		return matching(func(i Interface) bool {
+			return slices.ContainsFunc(adv.Interfaces, func(glob string) bool { ok, err := path.Match(glob, i.Name); return err == nil && ok })
+		})
+	}
+	onLink := matching(func(i Interface) bool {
+		return slices.ContainsFunc(i.Prefixes, func(p netip.Prefix) bool { return p.Masked().Contains(a) && !p.IsSingleIP() })
+	})
+	if len(onLink) > 0 {
+		return onLink
+	}
+	return matching(func(i Interface) bool {
+		return slices.ContainsFunc(i.Prefixes, func(p netip.Prefix) bool { return slices.Contains(n.Addresses, p.Addr()) })
+	})
+}

@@ -1,0 +1,210 @@
+package election
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+// Standing is how the owner of a unit stands.
+type Standing uint8
+
+// The standings of an owner.
+const (
+	// Unfit: it is dead, drained or not eligible, or its speaker has been away for too long.
+	Unfit Standing = iota
+	// Resting: its speaker is away, but its node lives and forwards.
+	Resting
+	// Fit: it can own the unit.
+	Fit
+)
+
+// Situation is what one node knows of one unit.
+type Situation struct {
+	Self name.NodeName
+	// Unit names the unit; Claim is the best known claim for any of its addresses.
+	Unit  netip.Addr
+	Claim Claim
+	// Candidates are all nodes that may own the unit, Self and the owner among them if so.
+	Candidates []Candidate
+	// Owner is how the claim's owner stands.
+	Owner Standing
+	// Until is when a resting owner ceases to be one; zero: not known to.
+	Until time.Time
+	// Since is when the unit was first without a claim or with an unfit owner.
+	Since time.Time
+	Now   time.Time
+}
+
+// Outcome is what a node makes of a Situation.
+type Outcome struct {
+	// Owner answers for the unit, or is about to: who it is stays the same until another
+	// claims. Empty: nobody can.
+	Owner name.NodeName
+	// Deputy answers in a resting owner's place.
+	Deputy name.NodeName
+	// Answers says that Self answers as the owner.
+	Answers bool
+	// Claim is one to make now, or the zero value.
+	Claim Claim
+	// Again is when to decide again though nothing was heard; zero: never.
+	Again time.Time
+}
+
+// Decide says who owns a unit, and what the node does about it. The rules, in order:
+//
+//  1. A unit without a claim goes to the best placed candidate, and each turn that nobody
+//     claims it to the next in line.
+//  2. An owner that is fit stays, unless a candidate that has been fit for PreferAfter is
+//     preferred; that one takes over.
+//  3. A resting owner stays; the first in line is its deputy.
+//  4. An unfit owner is followed by the first in line or, after each turn of silence, by
+//     the next. While there is one to follow it, it goes on answering for as long as Handover.
+func Decide(s Situation) Outcome {
+	if s.Claim.Epoch == 0 {
+		return s.take(place(s.Unit, s.Candidates), Outcome{})
+	}
+	others := slices.DeleteFunc(slices.Clone(s.Candidates), func(c Candidate) bool { return c.Node == s.Claim.Owner })
+	following := line(s.Claim, s.Unit, others)
+	o := Outcome{Owner: s.Claim.Owner, Answers: s.Claim.Owner == s.Self}
+	switch s.Owner {
+	case Fit:
+		return s.stay(following, o)
+	case Resting:
+		o.Answers, o.Again = false, s.Until
+		if len(following) > 0 {
+			o.Deputy = following[0].Node
+		}
+		return o
+	}
+	if len(following) == 0 {
+		return Outcome{}
+	}
+	if o.Answers {
+		o.Again = s.Since.Add(Handover)
+		o.Answers = s.Now.Before(o.Again)
+		return o
+	}
+	return s.take(following, o)
+}
+
+// stay is rule 2.
+func (s Situation) stay(following []Candidate, o Outcome) Outcome {
+	preference := 0
+	for _, c := range s.Candidates {
+		if c.Node == s.Claim.Owner {
+			preference = c.Preference
+		}
+	}
+	for _, c := range following {
+		if c.Preference <= preference {
+			break
+		}
+		if due := c.Since.Add(PreferAfter); s.Now.Before(due) {
+			o.Again = earliest(o.Again, due)
+			continue
+		}
+		if c.Node == s.Self {
+			return s.claimed(following)
+		}
+		break
+	}
+	named := slices.ContainsFunc(following, func(c Candidate) bool { return c.Node == s.Claim.Successor })
+	if o.Answers && (s.Claim.Unit != s.Unit || !named && len(following) > 0) {
+		o.Claim = s.next(following)
+	}
+	return o
+}
+
+// take makes Self the owner when its turn in line has come.
+func (s Situation) take(line []Candidate, o Outcome) Outcome {
+	if len(line) == 0 {
+		return Outcome{}
+	}
+	if o.Owner == "" {
+		o.Owner = line[0].Node
+	}
+	position := slices.IndexFunc(line, func(c Candidate) bool { return c.Node == s.Self })
+	if position < 0 {
+		return o
+	}
+	if due := s.Since.Add(time.Duration(position) * Turn); s.Now.Before(due) {
+		o.Again = due
+		return o
+	}
+	return s.claimed(line)
+}
+
+// claimed is the outcome that Self claims the unit now.
+func (s Situation) claimed(line []Candidate) Outcome {
+	return Outcome{Owner: s.Self, Answers: true, Claim: s.next(line)}
+}
+
+// next is a claim of Self that follows the known one. It names who else is first in line.
+func (s Situation) next(line []Candidate) Claim {
+	c := Claim{Unit: s.Unit, Owner: s.Self, Epoch: s.Claim.Epoch + 1}
+	for _, other := range line {
+		if other.Node != s.Self {
+			c.Successor = other.Node
+			break
+		}
+	}
+	return c
+}
+
+func earliest(x, y time.Time) time.Time {
+	if x.IsZero() || !y.IsZero() && y.Before(x) {
+		return y
+	}
+	return x
+}
+
+// Rebalance says which units Self takes over to even out how many each node owns, given all
+// units and who may own each, in the same order on all nodes. Nodes that own more than 1.25
+// times the mean give to those that own less. All nodes that know the same decide alike, and
+// each takes what falls to it.
+func Rebalance(self name.NodeName, units []Situation) []netip.Addr {
+	owned := map[name.NodeName]int{}
+	for _, u := range units {
+		for _, c := range u.Candidates {
+			owned[c.Node] = c.Owned
+		}
+	}
+	var mine []netip.Addr
+	for _, u := range units {
+		u.Candidates = slices.Clone(u.Candidates)
+		for i := range u.Candidates {
+			u.Candidates[i].Owned = owned[u.Candidates[i].Node]
+		}
+		to := u.relief()
+		if to == "" {
+			continue
+		}
+		owned[u.Claim.Owner]--
+		owned[to]++
+		if to == self {
+			mine = append(mine, u.Unit)
+		}
+	}
+	return mine
+}
+
+// relief is who should take the unit from an owner that owns too much; empty: nobody.
+func (s Situation) relief() name.NodeName {
+	i := slices.IndexFunc(s.Candidates, func(c Candidate) bool { return c.Node == s.Claim.Owner })
+	most := bound(s.Candidates, 0)
+	if i < 0 || s.Candidates[i].Owned <= most {
+		return ""
+	}
+	for _, c := range line(Claim{}, s.Unit, s.Candidates) {
+		if c.Owned < most && c.Preference >= s.Candidates[i].Preference {
+			return c.Node
+		}
+	}
+	return ""
+}
+
+// Take is the claim that makes Self the owner of a unit because somebody asked for it.
+func Take(s Situation) Claim { return s.next(line(Claim{}, s.Unit, s.Candidates)) }
