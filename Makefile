@@ -48,6 +48,7 @@ bench: root deps kube build ## Run the benchmarks: Go's, and those on a control 
 	go build -o bin/ ./test/bench
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench allocation
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench speaker
+	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench failover
 
 .PHONY: build
 build: ## Build bin/controller, bin/speaker, bin/kubectl-ballast and bin/lab

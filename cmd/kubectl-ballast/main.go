@@ -1,8 +1,8 @@
 // Kubectl-ballast is the kubectl plugin of Ballast: kubectl runs it as "kubectl ballast".
 // Its command plan says what an edit of IPAddressPools would do to those who hold addresses
-// or wait for one, by the same pure code that the controller decides with.
-//
-// It reads the API server and changes nothing: what it sends are dry runs.
+// or wait for one, by the same pure code that the controller decides with; it changes nothing:
+// what it sends are dry runs. Its commands drain, undrain and rebalance ask speakers, by
+// annotations on Nodes and Speakers, to move what they announce.
 package main
 
 import (
@@ -56,7 +56,7 @@ func run(ctx context.Context, streams genericiooptions.IOStreams, args []string)
 func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	root := &cobra.Command{
 		Use:           "kubectl-ballast",
-		Short:         "Look into Ballast, the load balancer",
+		Short:         "Look into Ballast, the load balancer, and tell it to move what it announces",
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl ballast"},
 		Version:       version.String("kubectl-ballast"),
 		Args:          cobra.NoArgs,
@@ -73,7 +73,10 @@ func newRoot(streams genericiooptions.IOStreams) *cobra.Command {
 	root.SetErr(streams.ErrOut)
 	connection := genericclioptions.NewConfigFlags(true)
 	connection.AddFlags(root.PersistentFlags())
-	root.AddCommand(newPlan(streams, connection), newVersion())
+	root.AddCommand(
+		newPlan(streams, connection), newDrain(streams, connection), newUndrain(streams, connection),
+		newRebalance(streams, connection), newVersion(),
+	)
 	return root
 }
 

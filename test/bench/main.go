@@ -1,5 +1,5 @@
 // Command bench measures the allocation side of Ballast on a real control plane, a lab
-// of package test/lab, and prints each figure beside its target and with the command
+// of package test/lab, and how nodes of it stand in for each other in layer 2, and prints each figure beside its target and with the command
 // that prints it alone. It asserts nothing and is no part of the tests: figures depend on
 // the machine, which the header describes.
 //
@@ -20,10 +20,11 @@ import (
 	"time"
 )
 
-const usage = `bench: what allocation costs, measured on a real control plane. Needs root, make kube, make build
+const usage = `bench: what Ballast costs and how fast it is, on a real control plane. Needs root, make kube, make build
 
 usage: bench allocation [FLAGS]   without nodes: %s
        bench speaker [FLAGS]      one node that announces in layer 2: %s
+       bench failover [FLAGS]     nodes that fail: %s
 
 `
 
@@ -46,6 +47,15 @@ func suites() []suite {
 			{"burst", burst}, {"writes", writes}, {"paced", paced}, {"restart", restart}, {"memory", memory},
 		}},
 		{name: "speaker", nodes: 1, sections: []section{{"memory", memory}}},
+		{name: "failover", nodes: failoverNodes, sections: []section{
+			{"death", death},
+			{"many", many},
+			{"reboot", reboots},
+			{"restart", speakerRestarts},
+			{"drain", drains},
+			{"partition", partitions},
+			{"capacity", capacity},
+		}},
 	}
 }
 
@@ -73,6 +83,11 @@ type settings struct {
 	rate     int
 	workers  int
 	rest     time.Duration
+
+	runs      int
+	addresses int
+	capacity  int
+	partition time.Duration
 }
 
 // command is what prints a section alone.
@@ -113,17 +128,22 @@ func run(ctx context.Context, args []string) error {
 		}
 		return benchmark(ctx, s, options)
 	}
-	fmt.Fprintf(os.Stderr, usage, all[0].names(), all[1].names())
-	return fmt.Errorf("choose what to measure: %q is neither allocation nor speaker", verb)
+	fmt.Fprintf(os.Stderr, usage, all[0].names(), all[1].names(), all[2].names())
+	return fmt.Errorf("choose what to measure: %q is neither allocation nor speaker nor failover", verb)
 }
 
 func parse(s suite, args []string) (settings, error) {
 	o := settings{suite: s.name}
 	fs := flag.NewFlagSet("bench "+s.name, flag.ContinueOnError)
 	sections := fs.String("run", s.names(), "sections to run, separated by commas")
+	fs.StringVar(sections, "sections", s.names(), "the same as -run")
 	fs.StringVar(&o.prefix, "name", "bench", "prefix of the lab")
 	fs.StringVar(&o.logs, "logs", "", "folder for the logs of the lab's processes; default: they are removed with the lab")
 	fs.StringVar(&o.bin, "bin", "", "folder with controller and speaker; default: bin/ of the repository")
+	fs.IntVar(&o.runs, "runs", 20, "runs of each scenario of failover")
+	fs.IntVar(&o.addresses, "addresses", 1000, "addresses of the dead node in many")
+	fs.IntVar(&o.capacity, "capacity", 10000, "addresses of the one node in capacity")
+	fs.DurationVar(&o.partition, "partition", 10*time.Second, "how long the LAN is split in partition; 3m is longer than everything that speakers remember")
 	fs.IntVar(&o.rounds, "rounds", 5, "rounds of burst and restart")
 	fs.IntVar(&o.services, "services", 1000, "Services of burst and writes, and of the middle step of memory")
 	fs.IntVar(&o.few, "few", 100, "Services present in the small case of paced")
@@ -135,11 +155,11 @@ func parse(s suite, args []string) (settings, error) {
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
-	if min(o.rounds, o.services, o.few, o.many, o.samples, o.rate, o.workers) < 1 || fs.NArg() > 0 {
+	if min(o.rounds, o.services, o.few, o.many, o.samples, o.rate, o.workers, o.runs, o.addresses, o.capacity) < 1 || fs.NArg() > 0 {
 		return o, errors.New("check flags: every number must be at least 1, and there are no arguments")
 	}
 	fs.Visit(func(f *flag.Flag) {
-		if f.Name != "run" {
+		if f.Name != "run" && f.Name != "sections" {
 			o.given = append(o.given, "-"+f.Name, f.Value.String())
 		}
 	})

@@ -95,6 +95,9 @@ func (l *Lab) control(ctx context.Context, verb string, args []string) (string, 
 	case "diagnostics":
 		return l.Diagnostics(), nil
 	}
+	if output, known, err := l.controlFault(ctx, verb, args); known {
+		return output, err
+	}
 	if len(args) == 0 {
 		return "", fmt.Errorf("run %s: it needs an argument", verb)
 	}
@@ -105,6 +108,12 @@ func (l *Lab) control(ctx context.Context, verb string, args []string) (string, 
 			return "", err
 		}
 		return "", n.control(ctx, verb, args[1:])
+	case "reboot", "shut-down", "lose", "mend", "answer", "stop-answer", "register", "deregister":
+		n, err := l.NodeNamed(args[0])
+		if err != nil {
+			return "", err
+		}
+		return "", n.controlFault(ctx, verb, args[1:])
 	case "add-backend":
 		return l.controlBackend(ctx, args)
 	case "remove-backend":
@@ -198,10 +207,10 @@ func (l *Lab) removeBackend(ctx context.Context, pod string) error {
 func (l *Lab) Status(context.Context) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "lab %s, files in %s\n\n", l.opts.Prefix, l.state.dir)
-	for _, plan := range l.opts.plan() {
-		if h := l.hosts[plan.name]; h != nil {
-			fmt.Fprintf(&b, "%-6s %-12s %-14s namespace %s\n", h.Name, h.IPv4, h.IPv6, h.ns.name)
-		}
+	hosts := l.allHosts()
+	slices.SortFunc(hosts, func(a, b *Host) int { return a.IPv4.Compare(b.IPv4) })
+	for _, h := range hosts {
+		fmt.Fprintf(&b, "%-6s %-12s %-14s namespace %s\n", h.Name, h.IPv4, h.IPv6, h.ns.name)
 	}
 	b.WriteString("\n")
 	for _, p := range l.Processes() {

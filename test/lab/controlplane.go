@@ -80,12 +80,22 @@ func (l *Lab) startAPI(ctx context.Context) error {
 		return fmt.Errorf("make client: %w", err)
 	}
 	l.client = clients
+	return l.awaitAPI(ctx)
+}
+
+func (l *Lab) awaitAPI(ctx context.Context) error {
 	return Poll(ctx, waitLimit, "the API server is ready", func(ctx context.Context) error {
-		answer, err := clients.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
-		if err != nil {
-			return fmt.Errorf("%w %s; apiserver: %s; etcd: %s", err, firstLine(string(answer)), apiserver.Status(), etcd.Status())
+		answer, err := l.client.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
+		if err == nil {
+			return nil
 		}
-		return nil
+		err = fmt.Errorf("%w %s", err, firstLine(string(answer)))
+		for _, name := range []string{"apiserver", "etcd"} {
+			if p, found := l.Process(name); found == nil {
+				err = fmt.Errorf("%w; %s: %s", err, name, p.Status())
+			}
+		}
+		return err
 	})
 }
 

@@ -27,6 +27,12 @@
 //		return err
 //	})
 //
+// Nodes lose power, cables or single kinds of packets (Node.PowerOff, Cut, Lose), the LAN is
+// split (Lab.Partition), processes are ended, frozen or slowed down (Process), strangers
+// come with addresses (Lab.AddHost). What clients notice of it is measured from their
+// namespaces: new connections (Lab.StartProber), kept ones (Lab.Hold), and who says to have an
+// address (Lab.Watch, Lab.Ask, Lab.Flood).
+//
 // Everything is named after Options.Prefix, so that several labs can be up at once: the
 // namespaces PREFIX-n1 and so on, and files under /run/ballast-lab/PREFIX (logs,
 // kubeconfigs, pids). No process outlives the one that called Up. What a crashed lab

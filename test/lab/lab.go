@@ -38,6 +38,7 @@ type Lab struct {
 	mu        sync.Mutex
 	processes []*Process // in order of creation
 	backends  []*RunningBackend
+	strangers []*Host        // of AddHost
 	numbered  map[string]int // pods per node so far, for addresses and names
 }
 
@@ -151,12 +152,16 @@ func (l *Lab) Down() error {
 		}
 		stops := []func(context.Context) error{}
 		for _, p := range processes {
+			p.Unthrottle()
 			stops = append(stops, func(ctx context.Context) error { return p.Stop(ctx, syscall.SIGKILL) })
 		}
 		l.downErr = parallel(ctx, stops...)
 		l.wg.Wait()
 		l.spawn.close()
-		for _, ns := range l.namespaces {
+		l.mu.Lock()
+		namespaces := slices.Clone(l.namespaces)
+		l.mu.Unlock()
+		for _, ns := range namespaces {
 			ns.close()
 		}
 		l.downErr = errors.Join(l.downErr, l.state.clean(ctx))
@@ -197,18 +202,21 @@ func (l *Lab) Processes() []*Process {
 	return slices.Clone(l.processes)
 }
 
-// Host finds a host by name: n1, r1, cp, lan, wan.
+// Host finds a host by name: n1, r1, cp, lan, wan, or one of AddHost.
 func (l *Lab) Host(name string) (*Host, error) {
-	if h := l.hosts[name]; h != nil {
-		return h, nil
-	}
 	var names []string
-	for n := range l.hosts {
-		names = append(names, n)
+	for _, h := range l.allHosts() {
+		if h.Name == name {
+			return h, nil
+		}
+		names = append(names, h.Name)
 	}
 	slices.Sort(names)
 	return nil, fmt.Errorf("find host %q: the lab has %v", name, names)
 }
+
+// BinDir is the folder with the programs that the lab runs.
+func (l *Lab) BinDir() string { return l.opts.BinDir }
 
 // LogDir is the folder with a log for each process.
 func (l *Lab) LogDir() string { return l.opts.LogDir }

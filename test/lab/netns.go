@@ -99,4 +99,14 @@ func (n *netns) ip(ctx context.Context, lines ...string) error {
 	return nil
 }
 
+// nft runs nftables commands in the namespace, all or none.
+func (n *netns) nft(ctx context.Context, text string) error {
+	cmd := exec.CommandContext(ctx, "ip", "netns", "exec", n.name, "nft", "-f", "-")
+	cmd.Stdin = strings.NewReader(text)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("run nft in %s: %w: %s", n.name, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
 func (n *netns) close() { n.file.Close() }

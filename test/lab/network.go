@@ -40,13 +40,26 @@ func (h *Host) Netns() string { return h.ns.name }
 // MAC is the hardware address of eth0, as the kernel prints it.
 func (h *Host) MAC() string { return h.ports[0].mac() }
 
+// MACOf is the hardware address of an interface; empty if there is no such one.
+func (h *Host) MACOf(iface string) string {
+	p, err := h.port(iface)
+	if err != nil {
+		return ""
+	}
+	return p.mac()
+}
+
 // Fixed last octets on the LAN (and on the WAN where it applies).
 const (
 	controlPlaneOctet = 2
 	firstNodeOctet    = 11
 	clientOctet       = 50
-	router1Octet      = 254 // fe in IPv6
-	router2Octet      = 253 // fd in IPv6
+	secondCardOctet   = 61 // of the first node, with Options.SecondLAN; below 91
+	// Hosts of AddHost.
+	firstStrangerOctet = 91
+	lastStrangerOctet  = 99
+	router1Octet       = 254 // fe in IPv6
+	router2Octet       = 253 // fd in IPv6
 )
 
 // at returns the address of the network with this last octet: .17 is ::17 in IPv6, so
@@ -63,6 +76,13 @@ func at(network netip.Prefix, octet int) netip.Prefix {
 	return netip.PrefixFrom(addr, network.Bits())
 }
 
+// The switch's bridges. The island is what Partition splits off the LAN.
+const (
+	lanBridge    = "lan0"
+	islandBridge = "lan1"
+	wanBridge    = "wan0"
+)
+
 // plannedHost is a host before it exists.
 type plannedHost struct {
 	name     string
@@ -70,6 +90,7 @@ type plannedHost struct {
 	onLAN    bool
 	onWAN    bool
 	forwards bool
+	second   int // octet of a second card's address; 0: none
 }
 
 func (o Options) plan() []plannedHost {
@@ -79,7 +100,11 @@ func (o Options) plan() []plannedHost {
 		{name: "wan", octet: clientOctet, onWAN: true},
 	}
 	for i := range o.Nodes {
-		hosts = append(hosts, plannedHost{name: fmt.Sprintf("n%d", i+1), octet: firstNodeOctet + i, onLAN: true, forwards: true})
+		node := plannedHost{name: fmt.Sprintf("n%d", i+1), octet: firstNodeOctet + i, onLAN: true, forwards: true}
+		if o.SecondLAN {
+			node.second = secondCardOctet + i
+		}
+		hosts = append(hosts, node)
 	}
 	for i := range o.Routers {
 		hosts = append(hosts, plannedHost{name: fmt.Sprintf("r%d", i+1), octet: router1Octet - i, onLAN: true, onWAN: true, forwards: true})
@@ -93,10 +118,12 @@ func (l *Lab) build(ctx context.Context) error {
 	if err := l.makeSwitch(ctx); err != nil {
 		return err
 	}
-	for _, h := range hosts {
-		if err := l.makeHost(ctx, h); err != nil {
-			return fmt.Errorf("make host %s: %w", h.name, err)
+	for _, plan := range hosts {
+		h, err := l.makeHost(ctx, plan)
+		if err != nil {
+			return fmt.Errorf("make host %s: %w", plan.name, err)
 		}
+		l.hosts[plan.name] = h
 	}
 	return nil
 }
@@ -111,7 +138,9 @@ func (l *Lab) newNetns(ctx context.Context, host string) (*netns, error) {
 	if err != nil {
 		return nil, err
 	}
+	l.mu.Lock()
 	l.namespaces = append(l.namespaces, ns)
+	l.mu.Unlock()
 	return ns, ns.sysctl(map[string]string{
 		"net.ipv4.conf.all.rp_filter":          "0",
 		"net.ipv4.conf.default.rp_filter":      "0",
@@ -132,8 +161,9 @@ func (l *Lab) makeSwitch(ctx context.Context) error {
 	l.sw = ns
 	err = ns.ip(ctx,
 		"link add name lan0 type bridge stp_state 0 forward_delay 0",
+		"link add name lan1 type bridge stp_state 0 forward_delay 0",
 		"link add name wan0 type bridge stp_state 0 forward_delay 0",
-		"link set lan0 up", "link set wan0 up")
+		"link set lan0 up", "link set lan1 up", "link set wan0 up")
 	if err != nil {
 		return fmt.Errorf("make switch: %w", err)
 	}
@@ -147,17 +177,21 @@ func (l *Lab) makeSwitch(ctx context.Context) error {
 	return nil
 }
 
-func (l *Lab) makeHost(ctx context.Context, plan plannedHost) error {
+// makeHost makes a host with its cables; the caller keeps it.
+func (l *Lab) makeHost(ctx context.Context, plan plannedHost) (*Host, error) {
 	ns, err := l.newNetns(ctx, plan.name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	h := &Host{Name: plan.name, ns: ns}
 	if plan.onLAN {
-		h.addPort("lan0", at(lanV4, plan.octet), at(lanV6, plan.octet))
+		h.addPort(lanBridge, at(lanV4, plan.octet), at(lanV6, plan.octet))
 	}
 	if plan.onWAN {
-		h.addPort("wan0", at(wanV4, plan.octet), at(wanV6, plan.octet))
+		h.addPort(wanBridge, at(wanV4, plan.octet), at(wanV6, plan.octet))
+	}
+	if plan.second > 0 {
+		h.addPort(lanBridge, at(lanV4, plan.second), at(lanV6, plan.second))
 	}
 	h.IPv4, h.IPv6 = h.ports[0].v4.Addr(), h.ports[0].v6.Addr()
 	if plan.forwards {
@@ -169,17 +203,33 @@ func (l *Lab) makeHost(ctx context.Context, plan plannedHost) error {
 			"net.ipv6.fib_multipath_hash_policy": "1",
 		})
 		if err != nil {
-			return err
+			return nil, err
 		}
 	}
 	if err := h.plugIn(ctx, l.sw); err != nil {
-		return err
+		return nil, err
 	}
-	if err := ns.ip(ctx, l.routes(h)...); err != nil {
-		return err
+	for _, p := range h.ports {
+		if plan.forwards {
+			if err := ns.sysctl(l.arpParameters(p.iface)); err != nil {
+				return nil, err
+			}
+		}
 	}
-	l.hosts[plan.name] = h
-	return nil
+	return h, ns.ip(ctx, l.routes(h)...)
+}
+
+// arpParameters make an interface of a node with two cards on one LAN answer for its own
+// addresses alone.
+func (l *Lab) arpParameters(iface string) map[string]string {
+	ignore, announce := "0", "0"
+	if l.opts.SecondLAN {
+		ignore, announce = "1", "2"
+	}
+	return map[string]string{
+		"net.ipv4.conf." + iface + ".arp_ignore":   ignore,
+		"net.ipv4.conf." + iface + ".arp_announce": announce,
+	}
 }
 
 func (h *Host) addPort(bridge string, v4, v6 netip.Prefix) {
@@ -190,7 +240,7 @@ func (h *Host) addPort(bridge string, v4, v6 netip.Prefix) {
 // mac is a recognizable hardware address: its last octet is the IPv4 address's.
 func (p port) mac() string {
 	network := 10
-	if p.bridge == "wan0" {
+	if p.bridge == wanBridge {
 		network = 20
 	}
 	return fmt.Sprintf("02:00:00:%02d:00:%02x", network, p.v4.Addr().As4()[3])
@@ -199,13 +249,17 @@ func (p port) mac() string {
 // plugIn makes the cables between the host and the switch.
 func (h *Host) plugIn(ctx context.Context, sw *netns) error {
 	cables, inside := []string{}, []string{"link set lo up"}
-	for _, p := range h.ports {
+	for i, p := range h.ports {
+		route := "" // a second card on a network is no way out, whether it is up or not
+		if i > 0 && p.bridge == h.ports[0].bridge {
+			route = " noprefixroute"
+		}
 		cables = append(cables,
 			fmt.Sprintf("link add name %s type veth peer name %s address %s netns %s", p.peer, p.iface, p.mac(), h.ns.name),
 			fmt.Sprintf("link set %s master %s up", p.peer, p.bridge))
 		inside = append(inside,
-			fmt.Sprintf("addr add %s dev %s", p.v4, p.iface),
-			fmt.Sprintf("addr add %s dev %s nodad", p.v6, p.iface),
+			fmt.Sprintf("addr add %s dev %s%s", p.v4, p.iface, route),
+			fmt.Sprintf("addr add %s dev %s nodad%s", p.v6, p.iface, route),
 			fmt.Sprintf("link set %s up", p.iface))
 	}
 	if err := sw.ip(ctx, cables...); err != nil {
@@ -217,7 +271,7 @@ func (h *Host) plugIn(ctx context.Context, sw *netns) error {
 // routes returns the host's static routes as ip commands: to the other nodes' pods, and by default to the routers.
 func (l *Lab) routes(h *Host) []string {
 	lines := []string{}
-	if strings.HasPrefix(h.Name, "n") || h.Name == "cp" {
+	if l.opts.isNode(h.Name) || h.Name == "cp" {
 		for i := range l.opts.Nodes {
 			if h.Name == fmt.Sprintf("n%d", i+1) {
 				continue
@@ -228,7 +282,7 @@ func (l *Lab) routes(h *Host) []string {
 				fmt.Sprintf("route replace %s via %s", v6, at(lanV6, firstNodeOctet+i).Addr()))
 		}
 	}
-	if strings.HasPrefix(h.Name, "r") || l.opts.Routers == 0 {
+	if l.opts.isRouter(h.Name) || l.opts.Routers == 0 {
 		return lines
 	}
 	v4, v6 := lanV4, lanV6
@@ -241,6 +295,20 @@ func (l *Lab) routes(h *Host) []string {
 		hops6 += fmt.Sprintf(" nexthop via %s", at(v6, router1Octet-i).Addr())
 	}
 	return append(lines, "route replace default"+hops4, "route replace ::/0"+hops6)
+}
+
+// isNode says whether a host of that name is planned as a node, isRouter as a router.
+func (o Options) isNode(host string) bool { return o.plans(host, "n", o.Nodes) }
+
+func (o Options) isRouter(host string) bool { return o.plans(host, "r", o.Routers) }
+
+func (o Options) plans(host, letter string, count int) bool {
+	for i := range count {
+		if host == fmt.Sprintf("%s%d", letter, i+1) {
+			return true
+		}
+	}
+	return false
 }
 
 // podCIDRs are those of node number i, counted from 0.

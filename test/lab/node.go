@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -23,6 +24,7 @@ type Node struct {
 	heartbeat *heartbeat // nil while it is stopped
 	off       []*Process // what PowerOff stopped, for PowerOn
 	isOff     bool
+	pulled    map[string]bool // interfaces that Cut cut
 }
 
 // Node returns node number i, counted from 1 as in its name. It panics if there is none.
@@ -126,10 +128,24 @@ func (n *Node) register(ctx context.Context) error {
 // PowerOff is a power failure: every process of the node is killed, its backends and its
 // heartbeat stop without a word, its cables go dead. PowerOn undoes it.
 func (n *Node) PowerOff(ctx context.Context) error {
-	n.mu.Lock()
-	if n.isOff {
-		n.mu.Unlock()
+	processes, began := n.goOff()
+	if !began {
 		return nil
+	}
+	stops := []func(context.Context) error{func(ctx context.Context) error { return n.setPorts(ctx, "down", nil) }}
+	for _, p := range processes {
+		stops = append(stops, func(ctx context.Context) error { return p.Stop(ctx, syscall.SIGKILL) })
+	}
+	err := parallel(ctx, stops...)
+	return errors.Join(err, n.goDark(ctx))
+}
+
+// goOff notes which processes run, for PowerOn; false if the node is off.
+func (n *Node) goOff() ([]*Process, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.isOff {
+		return nil, false
 	}
 	n.isOff, n.off = true, nil
 	for _, p := range n.lab.Processes() {
@@ -137,18 +153,16 @@ func (n *Node) PowerOff(ctx context.Context) error {
 			n.off = append(n.off, p)
 		}
 	}
-	processes := n.off
-	n.mu.Unlock()
-	stops := []func(context.Context) error{func(ctx context.Context) error { return n.Cut(ctx) }}
-	for _, p := range processes {
-		stops = append(stops, func(ctx context.Context) error { return p.Stop(ctx, syscall.SIGKILL) })
-	}
-	err := parallel(ctx, stops...)
+	return n.off, true
+}
+
+// goDark ends what is no process of the node but goroutines of the lab.
+func (n *Node) goDark(ctx context.Context) error {
 	n.StopHeartbeat()
 	for _, b := range n.lab.backendsOn(n.Name) {
 		b.close()
 	}
-	return errors.Join(err, n.forget(ctx))
+	return n.forget(ctx)
 }
 
 // forget drops what a machine's memory would lose: service rules and connections.
@@ -157,7 +171,8 @@ func (n *Node) forget(ctx context.Context) error {
 	return err
 }
 
-// PowerOn boots the node after PowerOff: cables, heartbeat, backends, then the processes that ran before.
+// PowerOn boots the node after PowerOff or ShutDown: the cables that were in, heartbeat,
+// backends, then the processes that ran before.
 func (n *Node) PowerOn(ctx context.Context) error {
 	n.mu.Lock()
 	processes, wasOff := n.off, n.isOff
@@ -166,7 +181,7 @@ func (n *Node) PowerOn(ctx context.Context) error {
 	if !wasOff {
 		return nil
 	}
-	errs := []error{n.Restore(ctx), n.StartHeartbeat()}
+	errs := []error{n.lightPorts(ctx), n.StartHeartbeat()}
 	for _, b := range n.lab.backendsOn(n.Name) {
 		errs = append(errs, b.listen())
 	}
@@ -178,12 +193,44 @@ func (n *Node) PowerOn(ctx context.Context) error {
 
 // Cut pulls cables out: of the named interfaces, or of all. The node sees the carrier go.
 func (n *Node) Cut(ctx context.Context, ifaces ...string) error {
+	n.notePulled(true, ifaces)
 	return n.setPorts(ctx, "down", ifaces)
 }
 
 // Restore plugs the cables back in.
 func (n *Node) Restore(ctx context.Context, ifaces ...string) error {
+	n.notePulled(false, ifaces)
 	return n.setPorts(ctx, "up", ifaces)
+}
+
+// notePulled notes which cables are out.
+func (n *Node) notePulled(pulled bool, ifaces []string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.pulled == nil {
+		n.pulled = map[string]bool{}
+	}
+	for _, p := range n.ports {
+		if len(ifaces) == 0 || slices.Contains(ifaces, p.iface) {
+			n.pulled[p.iface] = pulled
+		}
+	}
+}
+
+// lightPorts lights the links whose cables are in.
+func (n *Node) lightPorts(ctx context.Context) error {
+	var in []string
+	n.mu.Lock()
+	for _, p := range n.ports {
+		if !n.pulled[p.iface] {
+			in = append(in, p.iface)
+		}
+	}
+	n.mu.Unlock()
+	if len(in) == 0 {
+		return nil
+	}
+	return n.setPorts(ctx, "up", in)
 }
 
 // setPorts changes the switch's end of the cables, which is what a node cannot undo.

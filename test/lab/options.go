@@ -29,6 +29,9 @@ type Options struct {
 	Nodes int
 	// Routers is 0..2, named r1 and r2. Without one there is no way between LAN and WAN.
 	Routers int
+	// SecondLAN gives every node a second card, eth1, on the same LAN, with addresses from
+	// .61 and ::61 on and no route of its own; each card then answers for its own addresses alone.
+	SecondLAN bool
 	// ProxyMode defaults to NFTables.
 	ProxyMode ProxyMode
 	// Controllers is the number of Ballast controllers (controller-1, ...), default 1.
@@ -36,7 +39,7 @@ type Options struct {
 	Controllers int
 	// NoBallast leaves Ballast out: no CRDs, no RBAC, no controller, no speakers.
 	NoBallast bool
-	// BinDir holds controller and speaker; default bin/ of the repository.
+	// BinDir holds controller and speaker; default BALLAST_LAB_BIN, else bin/ of the repository.
 	BinDir string
 	// ConfigDir holds crd, rbac and policy; default config/ of the repository.
 	ConfigDir string
@@ -115,6 +118,7 @@ func (o Options) withDefaults() (Options, error) {
 
 // withFolders finds the repository's folders and the Kubernetes binaries.
 func (o Options) withFolders() (Options, error) {
+	o.BinDir = orDefault(o.BinDir, os.Getenv("BALLAST_LAB_BIN"))
 	if !o.NoBallast && (o.BinDir == "" || o.ConfigDir == "") {
 		root, err := RepositoryRoot()
 		if err != nil {

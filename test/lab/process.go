@@ -63,6 +63,7 @@ type Process struct {
 	done     chan struct{} // closed when the supervisor has ended; nil before the first Start
 	restarts int
 	last     string // how it ended the last time
+	throttle func() // ends Throttle; nil if it is not in force
 }
 
 // Name is what bin/lab and Lab.Process call it, for example speaker-n1.

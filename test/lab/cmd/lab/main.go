@@ -28,7 +28,7 @@ usage: lab [--name PREFIX] COMMAND [ARGUMENTS]
   demo [FLAGS]                  start a lab, show an address at work, remove it (KEEP=1: leave it up)
   status                        hosts and processes
 
-  exec HOST COMMAND...          run a command on a host: cp, n1.., r1.., lan, wan
+  exec HOST COMMAND...          run a command on a host: cp, n1.., r1.., lan, wan, those of add-host
   kubectl ARGUMENTS...          with all rights
   vtysh ROUTER [COMMAND...]     FRR's shell, or one command: vtysh r1 show ip bgp
   logs PROCESS [-f]             for example speaker-n1; status lists them
@@ -44,7 +44,23 @@ usage: lab [--name PREFIX] COMMAND [ARGUMENTS]
   power-off NODE | power-on NODE            kill-node is the same as power-off
   cut NODE [IFACE] | restore NODE [IFACE]   pull the cable, plug it in
   isolate NODE [IFACE] | rejoin NODE [IFACE]   lose all frames though the link stays up
+  shut-down NODE | power-on NODE            SIGTERM to everything, dead cables 2 s later
+  reboot NODE [SECONDS]                     both, with that time (5 s) without network
+  lose NODE sent|received|gossip [IFACE]    lose one way, or UDP and TCP 7947 and 7948; the link stays up
+  mend NODE [IFACE]
+  answer NODE ADDRESS | stop-answer NODE ADDRESS   its kernel answers ARP for a foreign address
+  deregister NODE | register NODE           delete the Node object; make it again
   stop-heartbeat NODE | start-heartbeat NODE   what stands in for the kubelet
+
+  partition HOST... | heal                  cut these hosts off from all others; links stay up
+  stop-api | start-api                      the API server
+  throttle PROCESS RUN REST | unthrottle PROCESS   run and stand still by turns: throttle speaker-n1 10ms 90ms
+  add-host NAME [ADDRESS...] | remove-host NAME    a stranger on the LAN that has these addresses
+
+  who-has HOST ADDRESS...                   ask the LAN, from a host
+  watch HOST SECONDS [ADDRESS...]           what is said, by ARP and NDP, of who has addresses
+  probe HOST SECONDS ADDRESS[:PORT]...      a new connection every 10 ms
+  hold HOST SECONDS ADDRESS[:PORT]          60 established connections in use
 
 --name (or LAB_NAME) tells labs apart; the default is "blst".
 `

@@ -39,10 +39,11 @@ func upFlags(name, verb string, args []string) (lab.Options, bool, error) {
 	showOff := false
 	flags.IntVar(&o.Nodes, "nodes", 3, "number of nodes")
 	flags.IntVar(&o.Routers, "routers", 1, "number of FRR routers, 0 to 2")
+	flags.BoolVar(&o.SecondLAN, "second-lan", false, "a second card, eth1, of every node on the LAN")
 	flags.IntVar(&o.Controllers, "controllers", 1, "number of Ballast controllers")
 	flags.StringVar(&mode, "proxy-mode", mode, "kube-proxy's mode, nftables or iptables")
 	flags.BoolVar(&o.NoBallast, "no-ballast", false, "leave Ballast out")
-	flags.StringVar(&o.BinDir, "bin", "", "folder of controller and speaker (default bin/ of the repository)")
+	flags.StringVar(&o.BinDir, "bin", "", "folder of controller and speaker (default BALLAST_LAB_BIN, else bin/ of the repository)")
 	flags.StringVar(&o.ConfigDir, "config", "", "folder of crd, rbac and policy (default config/ of the repository)")
 	flags.StringVar(&o.KubeBin, "kube", "", "folder of the Kubernetes binaries (default KUBEBUILDER_ASSETS, else those of make kube)")
 	flags.StringVar(&o.LogDir, "logs", "", "folder for logs, kept after down (default: in the lab's folder, removed with it)")

@@ -1,0 +1,156 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	corev1 "k8s.io/api/core/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/test/lab"
+)
+
+func cutNode(r *rig) {
+	death(r, "cut",
+		func(ctx context.Context, n *lab.Node) error { return n.Cut(ctx, "eth0") },
+		func(ctx context.Context, n *lab.Node) error { return n.Restore(ctx, "eth0") })
+}
+
+func powerOffNode(r *rig) {
+	death(r, "power",
+		func(ctx context.Context, n *lab.Node) error { return n.PowerOff(ctx) },
+		func(ctx context.Context, n *lab.Node) error { return n.PowerOn(ctx) })
+}
+
+func rebootNode(r *rig) {
+	death(r, "reboot",
+		func(ctx context.Context, n *lab.Node) error { return n.ShutDown(ctx) },
+		func(ctx context.Context, n *lab.Node) error { return n.PowerOn(ctx) })
+}
+
+// death ends a node and lets it return. Its addresses find new owners and stay with them; an
+// address of another node notices neither.
+func death(r *rig, name string, end, begin func(context.Context, *lab.Node) error) {
+	ctx := r.Context()
+	addresses := r.serve(name, 8)
+	victim, its, other := split(r.awaitOwners(nil, addresses...), addresses)
+	if !other.IsValid() {
+		r.Fatalf("all of %v are at %s: this test needs two owners", addresses, victim)
+	}
+	n := r.node(victim)
+	unaffected := r.watch(other)
+	r.must(end(ctx, n))
+	r.awaitOwners([]string{victim}, its...)
+	for _, a := range its {
+		r.reachSteadily("lan", web(a))
+	}
+	returning := r.watch(its...)
+	r.must(begin(ctx, n))
+	r.settle()
+	returning.observe(500)
+	returning.noneFailed()
+	returning.nothingMoved()
+	unaffected.allFine()
+}
+
+// manyAddresses takes a node away that has a good part of 200 addresses.
+func manyAddresses(r *rig) {
+	ctx := r.Context()
+	const count = 200
+	r.backend("many", backendNode)
+	r.poolOf("many", v1alpha1.ReclaimRetain, "198.18.0.0/24")
+	r.advertise("many", v1alpha1.L2AdvertisementSpec{IPAddressPools: []string{"many"}})
+	_, err := r.lab.Exec(ctx, "lan", "ip", "route", "replace", "198.18.0.0/24", "dev", "eth0")
+	r.must(err)
+	for i := range count {
+		s := plain(fmt.Sprintf("many-%d", i), "many")
+		s.Spec.Selector = map[string]string{"app": "many"}
+		r.must(r.client.Create(ctx, s))
+		r.Cleanup(func() { _ = r.client.Delete(context.Background(), s) })
+	}
+	var addresses []netip.Addr
+	r.eventually("all have an address", func(ctx context.Context) error {
+		addresses = addresses[:0]
+		var list corev1.ServiceList
+		if err := r.client.List(ctx, &list, client.InNamespace("default")); err != nil {
+			return err
+		}
+		for _, s := range list.Items {
+			if s.Spec.Selector["app"] == "many" && len(s.Status.LoadBalancer.Ingress) == 1 {
+				addresses = append(addresses, netip.MustParseAddr(s.Status.LoadBalancer.Ingress[0].IP))
+			}
+		}
+		if len(addresses) != count {
+			return fmt.Errorf("%d of %d have one", len(addresses), count)
+		}
+		return nil
+	})
+	before := r.awaitOwners(nil, addresses...)
+	victim, its, _ := split(before, addresses)
+	r.must(r.node(victim).PowerOff(ctx))
+	after := r.awaitOwners([]string{victim}, addresses...)
+	for a, owner := range after {
+		if before[a] != victim && owner != before[a] {
+			r.Errorf("%s moved from %s to %s, though %s died", a, before[a], owner, victim)
+		}
+	}
+	for _, a := range its[:min(5, len(its))] {
+		r.reach("lan", web(a))
+	}
+}
+
+// lostInterface cuts that of two interfaces on one LAN which announces.
+func lostInterface(r *rig) {
+	ctx := r.Context()
+	for _, n := range r.lab.Nodes() {
+		r.must(n.Restore(ctx, "eth1"))
+		r.Cleanup(func() {
+			if err := n.Cut(context.Background(), "eth1"); err != nil {
+				r.Error(err)
+			}
+		})
+	}
+	r.backend("second", backendNode)
+	r.poolOf("second", v1alpha1.ReclaimRetain, "10.10.0.200-10.10.0.209")
+	r.advertise("second", v1alpha1.L2AdvertisementSpec{IPAddressPools: []string{"second"}, Interfaces: []string{"eth1"}})
+	a := r.expose(service("second", "second"), 1)[0]
+	owner := r.awaitOwners(nil, a)[a]
+	answers, err := r.lab.Ask(ctx, witnessHost, askWindow, a)
+	r.must(err)
+	n := r.node(owner)
+	if got := answers.Owners(a); len(got) != 1 || got[0] != n.MACOf("eth1") {
+		r.Fatalf("%s is at %v, want eth1 of %s (%s)", a, got, owner, n.MACOf("eth1"))
+	}
+	r.reachSteadily("lan", web(a))
+	r.must(n.Cut(ctx, "eth1"))
+	r.awaitOwners([]string{owner}, a)
+	r.reachSteadily("lan", web(a))
+}
+
+// bothFamilies takes the owner of a dual-stack Service away.
+func bothFamilies(r *rig) {
+	r.backend("dual", backendNode)
+	r.poolOf("dual", v1alpha1.ReclaimRetain, "10.10.0.210-10.10.0.219", "fd00:10::210-fd00:10::219")
+	r.advertise("dual", v1alpha1.L2AdvertisementSpec{IPAddressPools: []string{"dual"}})
+	got := r.expose(dualStack(service("dual", "dual")), 2)
+	oneOwner := func(not ...string) string {
+		owners := r.awaitOwners(not, got...)
+		if owners[got[0]] != owners[got[1]] {
+			r.Errorf("the families have different owners: %v", owners)
+		}
+		return owners[got[0]]
+	}
+	owner := oneOwner()
+	for _, a := range got {
+		r.reachSteadily("lan", web(a))
+	}
+	r.must(r.node(owner).PowerOff(r.Context()))
+	oneOwner(owner)
+	for _, a := range got {
+		r.reachSteadily("lan", web(a))
+	}
+}

@@ -1,0 +1,85 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+)
+
+func terminatedSpeaker(r *rig) { restartedSpeaker(r, "term", syscall.SIGTERM) }
+
+func killedSpeaker(r *rig) { restartedSpeaker(r, "kill", syscall.SIGKILL) }
+
+// restartedSpeaker ends the owner's speaker and starts it again at once.
+func restartedSpeaker(r *rig, name string, signal syscall.Signal) {
+	a := r.serve(name, 1)[0]
+	owner := r.awaitOwners(nil, a)[a]
+	speaker := r.process("speaker-" + owner)
+	c := r.watch(a)
+	r.must(speaker.Restart(r.Context(), signal))
+	r.settle()
+	c.observe(500)
+	c.allFine()
+}
+
+// deputyAnswers looks at the LAN while the owner's speaker is away: a client that does not know
+// the address resolves it, to the owner, though another node says so.
+func deputyAnswers(r *rig) {
+	ctx := r.Context()
+	a := r.serve("deputy", 1)[0]
+	owner := r.awaitOwners(nil, a)[a]
+	speaker := r.process("speaker-" + owner)
+	c := r.watch(a)
+	r.must(speaker.Stop(ctx, syscall.SIGKILL))
+	r.eventually("another node says where the address is", func(ctx context.Context) error {
+		answers, err := r.lab.Ask(ctx, witnessHost, askWindow, a)
+		if err != nil {
+			return err
+		}
+		if len(answers[a]) != 1 {
+			return fmt.Errorf("%d answers: %v", len(answers[a]), answers[a])
+		}
+		if said := answers[a][0]; r.lab.NameOf(said.Owner) != owner || r.lab.NameOf(said.Source) == owner {
+			return fmt.Errorf("%s said that it is at %s", r.lab.NameOf(said.Source), r.lab.NameOf(said.Owner))
+		}
+		return nil
+	})
+	for range 3 { // as a new client would
+		_, err := r.lab.Exec(ctx, "lan", "ip", "neigh", "flush", "to", a.String())
+		r.must(err)
+		c.observe(50)
+	}
+	r.must(speaker.Start())
+	r.settle()
+	r.eventually("the owner speaks for itself again", func(ctx context.Context) error {
+		answers, err := r.lab.Ask(ctx, witnessHost, askWindow, a)
+		if err != nil {
+			return err
+		}
+		if len(answers[a]) != 1 || r.lab.NameOf(answers[a][0].Source) != owner {
+			return fmt.Errorf("answers: %v", answers[a])
+		}
+		return nil
+	})
+	for _, s := range c.heard.Seen() {
+		if s.Unasked && r.lab.NameOf(s.Source) != owner {
+			r.Errorf("a deputy spoke unasked: %+v", s)
+		}
+	}
+	c.allFine()
+}
+
+// rollingRestart is what an update of the DaemonSet does.
+func rollingRestart(r *rig) {
+	addresses := r.serve("rolling", 4)
+	c := r.watch(addresses...)
+	for _, n := range r.lab.Nodes() {
+		r.must(r.process("speaker-"+n.Name).Restart(r.Context(), syscall.SIGTERM))
+		c.observe(100)
+		r.settle()
+	}
+	c.observe(500)
+	c.allFine()
+}
