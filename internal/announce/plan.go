@@ -175,12 +175,11 @@ func (v *View) layer2(u *Unit, r *roster, own *ownership) layer2 {
 		return layer2{}
 	}
 	l2 := layer2{owner: own.Owner, answers: v.answers(u, r, own)}
-	addresses := v.wanted(r.service)
-	for _, w := range addresses {
+	for _, w := range r.wanted {
 		l2.announced = append(l2.announced, w.address)
 	}
 	if owner, known := v.node(own.Owner); known {
-		for _, a := range answersOf(owner, addresses) {
+		for _, a := range answersOf(owner, r.wanted) {
 			l2.places = append(l2.places, a.Interfaces...)
 		}
 	}

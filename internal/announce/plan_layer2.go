@@ -15,13 +15,13 @@ import (
 // option is a node that could answer for a Service, whether or not its speaker lives.
 type option struct {
 	node       *Node
-	answers    []Layer2
 	preference int
 }
 
 // roster is who could answer for one Service, or the first rule that said no.
 type roster struct {
 	service *Service
+	wanted  []wanted
 	options []option // sorted by node
 	// usable is how many nodes pass rules 3 and 4, alive on how many of them the speaker lives.
 	usable, alive int
@@ -63,14 +63,13 @@ func (v *View) wanted(s *Service) []wanted {
 
 // roster applies rules 2 to 5 to a Service.
 func (v *View) roster(s *Service) roster {
-	o := roster{service: s}
-	addresses := v.wanted(s)
-	if len(addresses) == 0 {
+	o := roster{service: s, wanted: v.wanted(s)}
+	if len(o.wanted) == 0 {
 		o.no = refuse(v1alpha1.ReasonNoAdvertisement, "No L2Advertisement selects the Service and its pool.")
 		return o
 	}
 	var selections []Selectors
-	for _, w := range addresses {
+	for _, w := range o.wanted {
 		for _, adv := range w.advs {
 			selections = append(selections, adv.Nodes)
 		}
@@ -84,8 +83,8 @@ func (v *View) roster(s *Service) roster {
 		if n.Health == Alive {
 			o.alive++
 		}
-		if answers := answersOf(n, addresses); answers != nil {
-			o.options = append(o.options, option{n, answers, preference(n, addresses)})
+		if !slices.ContainsFunc(o.wanted, func(w wanted) bool { return !w.fits(n) }) {
+			o.options = append(o.options, option{n, preference(n, o.wanted)})
 		}
 	}
 	return o
@@ -229,7 +228,7 @@ func (v *View) answers(u *Unit, o *roster, own *ownership) []Layer2 {
 	}
 	switch {
 	case own.Answers:
-		list := answersOf(self, v.wanted(o.service)) // also of one that hands over
+		list := answersOf(self, o.wanted) // also of one that hands over
 		for i := range list {
 			if v.Deaf {
 				list[i].For = macOf(self, list[i].Interfaces)
@@ -238,10 +237,10 @@ func (v *View) answers(u *Unit, o *roster, own *ownership) []Layer2 {
 		}
 		return list
 	case own.Deputy == v.Self && v.Joined && o.find(v.Self) != nil && o.find(own.Owner) != nil:
-		owner := o.find(own.Owner)
-		list := slices.Clone(o.find(v.Self).answers)
+		owner := o.find(own.Owner).node
+		list, theirs := answersOf(self, o.wanted), answersOf(owner, o.wanted)
 		for i := range list {
-			list[i].For = macOf(owner.node, owner.answers[i].Interfaces)
+			list[i].For = macOf(owner, theirs[i].Interfaces)
 		}
 		return slices.DeleteFunc(list, func(l Layer2) bool { return l.For == MAC{} })
 	}
@@ -258,6 +257,13 @@ func macOf(n *Node, interfaces []string) MAC {
 	return MAC{}
 }
 
+// fits says whether a node has an interface for an address.
+func (w wanted) fits(n *Node) bool {
+	return slices.ContainsFunc(w.advs, func(adv *L2Advertisement) bool {
+		return adv.Nodes.Matches(n.Labels) && adv.suit(n, w.address, func(Interface) bool { return true })
+	})
+}
+
 // interfaces returns on which interfaces a node may answer for an address under any of
 // the advertisements that select the node.
 func interfaces(n *Node, a netip.Addr, advs []*L2Advertisement) []string {
@@ -271,30 +277,43 @@ func interfaces(n *Node, a netip.Addr, advs []*L2Advertisement) []string {
 	return slices.Compact(all)
 }
 
-// interfaces applies the globs or, without, takes the interfaces with an on-link prefix
-// that contains the address, or else those that hold one of the Node's addresses.
+// interfaces returns the names of those of a node that suit an address.
 func (adv *L2Advertisement) interfaces(n *Node, a netip.Addr) []string {
-	matching := func(match func(Interface) bool) []string {
-		var names []string
-		for _, i := range n.Interfaces {
-			if i.Up && match(i) {
-				names = append(names, i.Name)
+	var names []string
+	adv.suit(n, a, func(i Interface) bool {
+		names = append(names, i.Name)
+		return false
+	})
+	return names
+}
+
+// suit applies the globs or, without, takes the interfaces with an on-link prefix that
+// contains the address, or else those that hold one of the Node's addresses. It calls yield
+// with each until that returns true, and returns whether it did.
+func (adv *L2Advertisement) suit(n *Node, a netip.Addr, yield func(Interface) bool) bool {
+	matches := func(match func(*Interface) bool) (found, enough bool) {
+		for i := range n.Interfaces {
+			if x := &n.Interfaces[i]; x.Up && match(x) {
+				if found = true; yield(*x) {
+					return true, true
+				}
 			}
 		}
-		return names
+		return found, false
 	}
 	if len(adv.Interfaces) > 0 {
-		return matching(func(i Interface) bool {
+		_, enough := matches(func(i *Interface) bool {
 			return slices.ContainsFunc(adv.Interfaces, func(glob string) bool { ok, err := path.Match(glob, i.Name); return err == nil && ok })
 		})
+		return enough
 	}
-	onLink := matching(func(i Interface) bool {
-		return slices.ContainsFunc(i.Prefixes, func(p netip.Prefix) bool { return p.Masked().Contains(a) && !p.IsSingleIP() })
+	found, enough := matches(func(i *Interface) bool {
+		return slices.ContainsFunc(i.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) && !p.IsSingleIP() })
 	})
-	if len(onLink) > 0 {
-		return onLink
+	if !found {
+		_, enough = matches(func(i *Interface) bool {
+			return slices.ContainsFunc(i.Prefixes, func(p netip.Prefix) bool { return slices.Contains(n.Addresses, p.Addr()) })
+		})
 	}
-	return matching(func(i Interface) bool {
-		return slices.ContainsFunc(i.Prefixes, func(p netip.Prefix) bool { return slices.Contains(n.Addresses, p.Addr()) })
-	})
+	return enough
 }

@@ -66,9 +66,12 @@ func Decide(s Situation) Outcome {
 	if s.Claim.Epoch == 0 {
 		return s.take(place(s.Unit, s.Candidates), Outcome{})
 	}
+	o := Outcome{Owner: s.Claim.Owner, Answers: s.Claim.Owner == s.Self}
+	if s.Owner == Fit && !s.changes(o.Answers) {
+		return o
+	}
 	others := slices.DeleteFunc(slices.Clone(s.Candidates), func(c Candidate) bool { return c.Node == s.Claim.Owner })
 	following := line(s.Claim, s.Unit, others)
-	o := Outcome{Owner: s.Claim.Owner, Answers: s.Claim.Owner == s.Self}
 	switch s.Owner {
 	case Fit:
 		return s.stay(following, o)
@@ -88,6 +91,20 @@ func Decide(s Situation) Outcome {
 		return o
 	}
 	return s.take(following, o)
+}
+
+// changes says whether there is anything to do about a fit owner: most often there is not, and
+// nobody needs to be ranked.
+func (s Situation) changes(answers bool) bool {
+	preference, named := 0, false
+	for _, c := range s.Candidates {
+		if c.Node == s.Claim.Owner {
+			preference = c.Preference
+		}
+		named = named || c.Node == s.Claim.Successor
+	}
+	return answers && (!named || s.Claim.Unit != s.Unit) ||
+		slices.ContainsFunc(s.Candidates, func(c Candidate) bool { return c.Preference > preference })
 }
 
 // stay is rule 2.

@@ -78,15 +78,31 @@ func weight(unit netip.Addr, node name.NodeName) uint64 {
 // line orders candidates to follow an owner: the preferred first, then the one that the claim
 // names, then by rank.
 func line(c Claim, unit netip.Addr, candidates []Candidate) []Candidate {
-	return slices.SortedFunc(slices.Values(candidates), func(x, y Candidate) int {
-		named := func(n name.NodeName) int {
-			if n == c.Successor {
-				return 0
-			}
+	type ranked struct {
+		Candidate
+		named  bool
+		weight uint64
+	}
+	list := make([]ranked, len(candidates))
+	for i, x := range candidates {
+		list[i] = ranked{x, x.Node == c.Successor, weight(unit, x.Node)}
+	}
+	slices.SortFunc(list, func(x, y ranked) int {
+		switch {
+		case x.Preference != y.Preference:
+			return cmp.Compare(y.Preference, x.Preference)
+		case x.named != y.named && x.named:
+			return -1
+		case x.named != y.named:
 			return 1
 		}
-		return cmp.Or(cmp.Compare(y.Preference, x.Preference), cmp.Compare(named(x.Node), named(y.Node)), byRank(unit, x.Node, y.Node))
+		return cmp.Or(cmp.Compare(y.weight, x.weight), cmp.Compare(x.Node, y.Node))
 	})
+	ordered := make([]Candidate, len(list))
+	for i, x := range list {
+		ordered[i] = x.Candidate
+	}
+	return ordered
 }
 
 // bound returns how many units a node may own when one is placed or all are rebalanced: 1.25

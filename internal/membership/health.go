@@ -72,6 +72,8 @@ type peer struct {
 	pinged           time.Time
 	heard            time.Time
 	flags            flags
+	// stopping says that the last packet was a farewell.
+	stopping bool
 
 	health Health
 	since  time.Time
@@ -84,6 +86,8 @@ type peer struct {
 	asking    bool
 	asked     time.Time
 	suspected bool
+	// told says that the others were told that this node misses its heartbeats.
+	told bool
 	// answer is the node's, kept until its pong has had its time; void says that this process was
 	// held up while the LAN was asked, and may have missed the answer.
 	answer *Answer
@@ -189,14 +193,15 @@ func (w *watch) hear(in packet, now time.Time) (do todo) {
 		return do
 	}
 	p := w.peer(in.from, now)
-	before, boot := p.health, p.boot
+	before, again := p.health, p.boot == in.boot && p.flags&joined != 0
 	if !p.fresh(in, now) {
 		if in.boot != p.boot && now.Sub(p.pinged) > w.interval/2 {
 			do.ping = append(do.ping, p.name)
 		}
 		return do
 	}
-	p.heard, p.flags, p.suspected, w.deaf = now, in.flags, false, false
+	p.heard, p.flags, p.suspected, p.told, w.deaf = now, in.flags, false, false, false
+	p.stopping = in.kind == farewell
 	switch {
 	case in.kind == farewell && in.flags&left != 0:
 		p.flags &^= watched
@@ -213,7 +218,8 @@ func (w *watch) hear(in packet, now time.Time) (do todo) {
 	if in.kind == suspect {
 		w.suspected(in.about, now, &do)
 	}
-	if p.health == Alive && before != Alive || p.boot != boot {
+	if p.health == Alive && (before == Dead || before != Alive && again) {
+		// It was away, and so was this node for it. One that has only just joined was not.
 		do.join = append(do.join, p.name)
 	}
 	return do
@@ -249,8 +255,10 @@ func (w *watch) gossip(n name.NodeName, alive, gone bool, now time.Time) (do tod
 	case gone:
 		w.become(p, Dead, now)
 	case alive && p.flags&deaf == 0:
-		w.become(p, Alive, now) // it has just exchanged with somebody what is known
-		do.ping = append(do.ping, n)
+		if p.health == Dead {
+			w.become(p, Silent, now)
+		}
+		do.ping = append(do.ping, n) // its pong says whether it has joined
 	case !alive && p.health == Alive && !p.asking:
 		w.question(p, now, &do)
 	}
@@ -301,11 +309,12 @@ func (w *watch) lookAt(p *peer, now time.Time, do *todo) {
 	}
 	switch {
 	case p.health == Alive && (overdue || p.suspected):
+		if overdue && !p.told { // each that watches it tells: packets may get lost
+			do.suspect = append(do.suspect, p.name)
+			p.told = true
+		}
+		p.suspected = true
 		if !p.asking {
-			if overdue {
-				do.suspect = append(do.suspect, p.name)
-			}
-			p.suspected = true
 			w.question(p, now, do)
 		}
 		return
@@ -342,6 +351,9 @@ func (w *watch) answered(n name.NodeName, a Answer, now time.Time) {
 	}
 	// What was heard while the LAN was asked counts for more.
 	quiet := p.heard.Before(p.asked)
+	if p.health == Silent && !p.stopping && now.Sub(p.heard) < 2*beacon {
+		quiet = false // it has not joined, and answers pings
+	}
 	overdue := p.health == Alive && quiet && (p.suspected || !p.gossiped)
 	void := !a.Neighbor && (p.void || w.stalled(now))
 	if overdue && a.Neighbor && now.Sub(p.asked) < w.interval {
@@ -352,7 +364,7 @@ func (w *watch) answered(n name.NodeName, a Answer, now time.Time) {
 	if void {
 		return // it stays suspected, and is asked for again
 	}
-	p.suspected = false
+	p.suspected, p.told = false, false
 	switch {
 	case a.Neighbor:
 		p.reached, p.missed, p.noted = true, 0, false

@@ -448,6 +448,7 @@ func (c *crew) end() {
 		stopping.Go(s.stop)
 	}
 	stopping.Wait()
+	time.Sleep(time.Minute) // virtual time: memberlist lets its probes run out
 }
 
 // numbers returns 0 to n-1.

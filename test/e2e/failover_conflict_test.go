@@ -26,7 +26,7 @@ func foreignFirst(r *rig) {
 	r.mentions(message, host.MAC())
 	r.onlyAnswers(s, host.Name)
 	r.must(r.lab.RemoveHost(r.Context(), host.Name))
-	r.awaitCondition(s, v1alpha1.ConditionAnnounced, metav1.ConditionTrue, v1alpha1.ReasonAnnounced)
+	r.awaitReason(s, v1alpha1.ReasonAnnounced)
 	r.awaitOwners(nil, addresses(s)...)
 	r.reachSteadily("lan", web(addresses(s)[0]))
 }
@@ -48,7 +48,10 @@ func foreignLater(r *rig) {
 		r.Errorf("%v answer for %s, want %v", got, a, want)
 	}
 	r.must(r.lab.RemoveHost(r.Context(), host.Name))
-	r.awaitCondition(s, v1alpha1.ConditionAnnounced, metav1.ConditionTrue, v1alpha1.ReasonAnnounced)
+	r.awaitReason(s, v1alpha1.ReasonAnnounced)
+	if now := r.awaitOwners(nil, a)[a]; now != owner {
+		r.Errorf("%s moved from %s to %s", a, owner, now)
+	}
 }
 
 // strictARPMissing has a node whose kernel answers for an address of a Service, as one does
@@ -72,7 +75,7 @@ func strictARPMissing(r *rig) {
 	r.expose(s, 1)
 	r.mentions(r.awaitReason(s, v1alpha1.ReasonStrictARPMissing), backendNode)
 	stop()
-	r.awaitCondition(s, v1alpha1.ConditionAnnounced, metav1.ConditionTrue, v1alpha1.ReasonAnnounced)
+	r.awaitReason(s, v1alpha1.ReasonAnnounced)
 	r.awaitOwners([]string{backendNode}, a)
 }
 

@@ -109,7 +109,13 @@ func preference(r *rig) {
 	r.settle()
 	c.observe(200)
 	c.nothingMoved()
-	r.awaitOwners(announcers(preferred), a)
+	r.patiently(preferred+" has its address back", func(ctx context.Context) error {
+		owners, err := r.ownersNow(ctx, a)
+		if err == nil && owners[a] != preferred {
+			err = fmt.Errorf("it is at %s", owners[a])
+		}
+		return err
+	})
 	c.observe(200)
 	c.noneFailed()
 }

@@ -306,7 +306,7 @@ func (r *rig) gather(node string, addresses ...netip.Addr) {
 func (r *rig) awaitReason(s *corev1.Service, reason v1alpha1.Reason) string {
 	r.Helper()
 	var message string
-	r.eventually(fmt.Sprintf("%s has the reason %s", s.Name, reason), func(ctx context.Context) error {
+	r.patiently(fmt.Sprintf("%s has the reason %s", s.Name, reason), func(ctx context.Context) error {
 		if err := r.get(ctx, s); err != nil {
 			return err
 		}
@@ -321,7 +321,13 @@ func (r *rig) awaitReason(s *corev1.Service, reason v1alpha1.Reason) string {
 	return message
 }
 
-// names fails if a message does not contain a word.
+// patiently waits for what takes a minute or two by design.
+func (r *rig) patiently(what string, check func(context.Context) error) {
+	r.Helper()
+	r.must(lab.Poll(r.Context(), 4*time.Minute, what, check))
+}
+
+// mentions fails if a message does not contain a word.
 func (r *rig) mentions(message, word string) {
 	r.Helper()
 	if !strings.Contains(message, word) {

@@ -1,0 +1,169 @@
+package membership
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+func somePeers(n int) []Peer {
+	var list []Peer
+	for i := range n {
+		list = append(list, Peer{name.NodeName(fmt.Sprintf("n%d", i)), netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})})
+	}
+	return list
+}
+
+func TestAttemptsTryAllPeersAtOnceAndAbsentOnesLessAndLessOften(t *testing.T) {
+	t.Parallel()
+	a, peers, now := newAttempts(), somePeers(2), time.Unix(1_000_000, 0)
+	if started := a.start(peers, nil, now); !slices.Equal(started, peers) {
+		t.Fatalf("started %v", started)
+	}
+	if started := a.start(peers, nil, now); len(started) > 0 {
+		t.Fatalf("started %v though they run", started)
+	}
+	a.done(peers[0].Address, exchanged, now, 0)
+	if a.allTried() {
+		t.Error("all are tried though one still runs")
+	}
+	a.done(peers[1].Address, absent, now, 0)
+	if !a.allTried() {
+		t.Error("not all are tried")
+	}
+	alive, began := map[netip.Addr]bool{peers[0].Address: true}, now
+	var tries []time.Duration
+	for len(tries) < 7 && now.Sub(began) < time.Minute {
+		now = now.Add(10 * ms)
+		if started := a.start(peers, alive, now); len(started) > 0 {
+			if !slices.Equal(started, peers[1:2]) {
+				t.Fatalf("started %v", started)
+			}
+			tries, began = append(tries, now.Sub(began)), now
+			a.done(peers[1].Address, absent, now, 0)
+		}
+	}
+	if want := []time.Duration{250 * ms, 500 * ms, 1000 * ms, 2000 * ms, 4000 * ms, lastRetry, lastRetry}; !slices.Equal(tries, want) {
+		t.Errorf("tried after %v, want %v", tries, want)
+	}
+}
+
+func TestWhatIsKnownOfThePeersFollowsFromTheTries(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1_000_000, 0)
+	none := map[netip.Addr]bool{}
+	tests := []struct {
+		name    string
+		happen  func(a *attempts, p Peer)
+		tried   bool
+		tryNext bool // a second later
+	}{
+		{"nothing was tried", func(*attempts, Peer) {}, true, true},
+		{"a try runs", func(a *attempts, p Peer) { a.start([]Peer{p}, none, now) }, false, false},
+		{"it is absent", func(a *attempts, p Peer) { a.start([]Peer{p}, none, now); a.done(p.Address, absent, now, 0) }, true, true},
+		{"it told what it knows", func(a *attempts, p Peer) { a.start([]Peer{p}, none, now); a.done(p.Address, exchanged, now, 0) }, true, true},
+		{"it lives and does not answer", func(a *attempts, p Peer) { a.start([]Peer{p}, none, now); a.done(p.Address, blocked, now, 0) }, false, true},
+		{"it was absent before, and now lives and does not answer", func(a *attempts, p Peer) {
+			a.start([]Peer{p}, none, now)
+			a.done(p.Address, absent, now, 0)
+			a.start([]Peer{p}, none, now.Add(300*ms))
+			a.done(p.Address, blocked, now.Add(300*ms), 0)
+		}, true, true},
+		{"it is a member", func(a *attempts, p Peer) { a.start([]Peer{p}, map[netip.Addr]bool{p.Address: true}, now) }, true, true},
+		{"it was heard while its turn is far away", func(a *attempts, p Peer) {
+			for i := range 6 {
+				a.start([]Peer{p}, none, now.Add(time.Duration(i)*lastRetry-time.Minute))
+				a.done(p.Address, absent, now, 0)
+			}
+			a.hurry(p.Address)
+		}, true, true},
+		{"it was tried often, and its turn is far away", func(a *attempts, p Peer) {
+			for i := range 6 {
+				a.start([]Peer{p}, none, now.Add(time.Duration(i)*lastRetry-time.Minute))
+				a.running, a.peers[p.Address] = 1, attempt{running: true, failures: i}
+				a.done(p.Address, absent, now, 0)
+			}
+		}, true, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			a, p := newAttempts(), somePeers(1)[0]
+			tt.happen(a, p)
+			if a.allTried() != tt.tried {
+				t.Errorf("allTried() = %v", a.allTried())
+			}
+			if again := a.start([]Peer{p}, none, now.Add(time.Second)); (len(again) > 0) != tt.tryNext {
+				t.Errorf("started %v", again)
+			}
+		})
+	}
+}
+
+func TestAPeerThatIsHeardIsTriedAtOnceThoughItIsAMember(t *testing.T) {
+	t.Parallel()
+	a, peers, now := newAttempts(), somePeers(2), time.Unix(1_000_000, 0)
+	alive := map[netip.Addr]bool{peers[0].Address: true, peers[1].Address: true}
+	a.start(peers, alive, now)
+	a.hurry(peers[1].Address)
+	a.hurry(netip.MustParseAddr("192.0.2.99")) // of whom nobody told
+	if started := a.start(peers, alive, now); !slices.Equal(started, peers[1:]) {
+		t.Errorf("started %v", started)
+	}
+	if started := a.start(peers, map[netip.Addr]bool{}, now); !slices.Equal(started, peers[:1]) {
+		t.Errorf("one that disappears is not tried at once; started %v", started)
+	}
+}
+
+// TestAttemptsKeepTheirBounds drives attempts at random.
+func TestAttemptsKeepTheirBounds(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		a, all, now := newAttempts(), somePeers(40), time.Unix(1_000_000, 0)
+		running, hurried := map[netip.Addr]bool{}, map[netip.Addr]bool{}
+		some := rapid.SliceOfDistinct(rapid.SampledFrom(all), rapid.ID[Peer])
+		for range rapid.IntRange(1, 20).Draw(t, "steps") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 6000).Draw(t, "ms")) * ms)
+			peers, alive := some.Draw(t, "peers"), map[netip.Addr]bool{}
+			for _, p := range some.Draw(t, "alive") {
+				alive[p.Address] = true
+			}
+			for _, p := range some.Draw(t, "heard") {
+				a.hurry(p.Address)
+				hurried[p.Address] = true
+			}
+			for _, p := range a.start(peers, alive, now) {
+				if running[p.Address] || alive[p.Address] && !hurried[p.Address] || !slices.Contains(peers, p) {
+					t.Fatalf("started %v", p)
+				}
+				running[p.Address] = true
+				delete(hurried, p.Address)
+			}
+			if len(running) > joinsAtOnce || a.running != len(running) {
+				t.Fatalf("%d joins run, counted %d", len(running), a.running)
+			}
+			for _, p := range all {
+				if running[p.Address] && rapid.Bool().Draw(t, "ends") {
+					a.done(p.Address, rapid.SampledFrom([]outcome{absent, exchanged, blocked}).Draw(t, "how"), now, 0.5)
+					delete(running, p.Address)
+				}
+			}
+		}
+	})
+}
+
+func TestTheBackoffDoublesUpToItsLimit(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		failures, random := rapid.IntRange(0, 1000).Draw(t, "failures"), rapid.Float64Range(0, 0.999).Draw(t, "random")
+		if d := backoff(failures, random); d < firstRetry/2 || d > lastRetry || d > backoff(failures+1, 0) {
+			t.Fatalf("wait %v", d)
+		}
+	})
+}
