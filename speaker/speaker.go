@@ -29,6 +29,8 @@ type identity struct {
 	node      name.NodeName
 	addresses []netip.Addr // the Node's internal ones, at least one
 	cluster   string       // the uid of the namespace kube-system
+	// proxyUnknown says that an earlier run has found that nobody speaks for the service proxy.
+	proxyUnknown bool
 }
 
 // speaker carries what the engine decides to the network, and what the network and the
@@ -80,6 +82,9 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 	s.gossip.tell, s.gossip.query, s.gossip.ask = s.engine.Tell, s.query, s.neighbors.ask
 	s.proxy = newProxy(log.WithName("proxy"), func() { poke(s.again) })
 	s.proxy.families = familiesOf(self.addresses)
+	if self.proxyUnknown {
+		s.proxy.check.state = announce.ProxyUnknown
+	}
 	s.status = &status{
 		client: mgr.GetClient(), self: self, peers: s.peers, interfaces: s.interfaces, notJoined: s.gossip.notJoined, proxy: s.proxy.state,
 		log: log.WithName("status"), poke: make(chan struct{}, 1),
