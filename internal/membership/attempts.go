@@ -35,12 +35,13 @@ type attempts struct {
 }
 
 type attempt struct {
-	running bool
+	// running is how many tries run: one, and one more that was hurried, since the first may
+	// hang from a time when nothing got through.
+	running int
 	// tried says that a try has told whether there is a speaker, or was not needed.
 	tried bool
 	// hurried asks for a try even if the peer is a member already.
 	hurried  bool
-	blocked  bool
 	failures int
 	next     time.Time
 }
@@ -56,19 +57,19 @@ func (a *attempts) start(peers []Peer, alive map[netip.Addr]bool, now time.Time)
 		wanted[p.Address] = true
 		x := a.peers[p.Address]
 		switch {
-		case x.running:
+		case x.running > 1, x.running == 1 && !x.hurried:
 		case alive[p.Address] && !x.hurried:
-			x = attempt{tried: true}
+			x = attempt{tried: true, running: x.running}
 		case x.next.After(now) && !x.hurried, a.running >= joinsAtOnce:
 		default:
-			x.running, x.hurried = true, false
+			x.running, x.hurried = x.running+1, false
 			a.running++
 			begin = append(begin, p)
 		}
 		a.peers[p.Address] = x
 	}
 	for address, x := range a.peers {
-		if !x.running && !wanted[address] {
+		if x.running == 0 && !wanted[address] {
 			delete(a.peers, address)
 		}
 	}
@@ -77,9 +78,16 @@ func (a *attempts) start(peers []Peer, alive map[netip.Addr]bool, now time.Time)
 
 // hurry has a peer tried at once, because it was heard.
 func (a *attempts) hurry(peer netip.Addr) {
-	if x, known := a.peers[peer]; known && !x.running {
+	if x, known := a.peers[peer]; known {
 		x.hurried = true
 		a.peers[peer] = x
+	}
+}
+
+// again has all peers tried at once, members too, as if none had been tried before.
+func (a *attempts) again() {
+	for peer, x := range a.peers {
+		a.peers[peer] = attempt{running: x.running, hurried: true}
 	}
 }
 
@@ -89,7 +97,7 @@ func (a *attempts) done(peer netip.Addr, how outcome, now time.Time, random floa
 	x := a.peers[peer]
 	a.running--
 	a.peers[peer] = attempt{
-		tried: x.tried || how != blocked, blocked: how == blocked,
+		running: x.running - 1, hurried: x.hurried, tried: x.tried || how != blocked,
 		failures: x.failures + 1, next: now.Add(backoff(x.failures, random)),
 	}
 }
@@ -102,16 +110,6 @@ func (a *attempts) allTried() bool {
 		}
 	}
 	return true
-}
-
-// anyBlocked says whether the last try of some peer was blocked.
-func (a *attempts) anyBlocked() bool {
-	for _, x := range a.peers {
-		if x.blocked {
-			return true
-		}
-	}
-	return false
 }
 
 // backoff returns the wait after this many failures before: it doubles up to lastRetry, less a

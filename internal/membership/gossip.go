@@ -221,10 +221,10 @@ type roster struct {
 	events  []event
 	queue   memberlist.TransmitLimitedQueue
 	members int
-	// merged counts exchanges, joined says that one was with a member that had joined.
+	// merged counts exchanges, joined says that one was with a member that had joined before.
 	merged int
 	joined bool
-	// own says that this node has joined.
+	// own says that this node has joined before.
 	own bool
 }
 
@@ -290,21 +290,28 @@ func (r *roster) merges() int {
 	return r.merged
 }
 
-// met says whether news were exchanged with a member that had joined.
+// forget makes met false until news are exchanged again.
+func (r *roster) forget() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.joined = false
+}
+
+// met says whether news were exchanged with a member that had joined before.
 func (r *roster) met() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.joined
 }
 
-// setOwn notes whether this node has joined.
+// setOwn notes whether this node has joined before.
 func (r *roster) setOwn(joined bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.own = joined
 }
 
-// pack puts in front of news whether this node has joined.
+// pack puts in front of news whether this node has joined before.
 func (r *roster) pack(news []byte) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()

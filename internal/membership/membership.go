@@ -31,9 +31,10 @@ const (
 	// DefaultPort is the port of the gossip, UDP and TCP; heartbeats use the UDP port above. It is
 	// one above memberlist's own, which other software on a node may use.
 	DefaultPort = 7947
-	// DefaultInterval is the time between two heartbeats, and DefaultMissed how many may be missed.
+	// DefaultInterval is the time between two heartbeats.
 	DefaultInterval = 100 * time.Millisecond
-	DefaultMissed   = 3
+	// DefaultMissed is how many heartbeats may be missed.
+	DefaultMissed = 3
 )
 
 // Config is what a Membership needs to know at its start.

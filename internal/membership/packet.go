@@ -108,7 +108,8 @@ func decode(b []byte, cluster uint64, keys []Key) (packet, error) {
 		if len(rest) < 1 || len(rest) < 1+int(rest[0]) {
 			return packet{}, errPacket
 		}
-		*n, rest = name.NodeName(rest[1:1+rest[0]]), rest[1+int(rest[0]):]
+		end := 1 + int(rest[0])
+		*n, rest = name.NodeName(rest[1:end]), rest[end:]
 	}
 	if len(rest) > 0 || p.kind < heartbeat || p.kind > farewell || p.from == "" {
 		return packet{}, errPacket

@@ -14,7 +14,7 @@ import (
 func packets() *rapid.Generator[packet] {
 	return rapid.Custom(func(t *rapid.T) packet {
 		node := func(least int, label string) name.NodeName {
-			return name.NodeName(rapid.SliceOfN(rapid.Byte(), least, 253).Draw(t, label))
+			return name.NodeName(rapid.SliceOfN(rapid.Byte(), least, 255).Draw(t, label))
 		}
 		return packet{
 			kind: kind(rapid.IntRange(int(heartbeat), int(farewell)).Draw(t, "kind")), flags: flags(rapid.Byte().Draw(t, "flags")),
@@ -103,6 +103,7 @@ func FuzzDecodePacket(f *testing.F) {
 	cluster := clusterOf("test")
 	f.Add(packet{kind: heartbeat, boot: 1, seq: 2, from: "a"}.encode(cluster, key(1)))
 	f.Add(packet{kind: suspect, flags: joined | watched, from: "a", about: "b"}.encode(cluster, key(1)))
+	f.Add(packet{kind: suspect, from: name.NodeName(strings.Repeat("a", 255)), about: name.NodeName(strings.Repeat("b", 255))}.encode(cluster, key(1)))
 	f.Add([]byte(version))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if p, err := decode(b, cluster, []Key{key(2)}); err == nil {

@@ -22,6 +22,8 @@ const (
 	aloneAfter = 2 * time.Second
 	// farewells is how often the end of this speaker is told: datagrams may get lost.
 	farewells = 2
+	// deafAfter is how long a node that hears nobody goes on answering for what it owns.
+	deafAfter = time.Second
 	// ringEvery is how often it is looked whether all have a new key.
 	ringEvery = time.Second
 )
@@ -37,16 +39,20 @@ type ways struct {
 // run is the state of Run, owned by its goroutine.
 type run struct {
 	*Membership
-	ctx    context.Context
-	began  time.Time
-	list   *memberlist.Memberlist
-	roster *roster
-	conn   net.PacketConn
-	port   uint16
-	watch  *watch
-	absent *attempts
-	boot   uint64
-	seq    uint64
+	ctx   context.Context
+	began time.Time
+	// alone is since when this node may have been alone: its start, or when it was cut off.
+	// deafSince is since when it hears nobody; ever says that it has joined before.
+	alone, deafSince time.Time
+	ever             bool
+	list             *memberlist.Memberlist
+	roster           *roster
+	conn             net.PacketConn
+	port             uint16
+	watch            *watch
+	absent           *attempts
+	boot             uint64
+	seq              uint64
 	// told are the nodes that believe to get heartbeats from this one.
 	told    map[name.NodeName]int
 	last    View
@@ -61,7 +67,7 @@ type run struct {
 // address is not there yet, it tries again with a backoff. Call it once.
 func (m *Membership) Run(ctx context.Context) error {
 	r := &run{
-		Membership: m, ctx: ctx, began: time.Now(), watch: newWatch(m.config.NodeName), absent: newAttempts(),
+		Membership: m, ctx: ctx, began: time.Now(), alone: time.Now(), watch: newWatch(m.config.NodeName), absent: newAttempts(),
 		roster: newRoster(), boot: rand.Uint64() | 1, told: map[name.NodeName]int{}, results: make(chan func(time.Time), 64),
 	}
 	r.watch.warn = func(message string, n name.NodeName) { m.config.Log.Info(message, "node", n) }
@@ -138,13 +144,36 @@ func (r *run) take() [][]byte {
 
 // show delivers the view, if what it is made of may have changed.
 func (r *run) show() {
-	joined := r.last.Joined || r.hasJoined()
+	cutOff := r.cutOff(time.Now())
+	joined := !cutOff && (r.last.Joined || r.hasJoined())
+	r.ever = r.ever || joined
 	if len(r.last.Members) > 0 && r.last.Joined == joined && r.shown == r.watch.changes && r.last.Deaf == r.watch.deaf {
 		return
 	}
 	r.shown = r.watch.changes
 	r.deliver(View{Members: r.watch.members(r.began), Joined: joined, Deaf: r.watch.deaf}, &r.last)
-	r.roster.setOwn(joined)
+	r.roster.setOwn(r.ever)
+}
+
+// cutOff says whether this node has heard nobody for so long that others may own by now what
+// it did. Once it hears somebody, it exchanges news with all before it answers for anything.
+func (r *run) cutOff(now time.Time) bool {
+	if !r.watch.deaf {
+		if !r.deafSince.IsZero() && now.Sub(r.deafSince) >= deafAfter {
+			r.absent.again()
+		}
+		r.deafSince = time.Time{}
+		return false
+	}
+	if r.deafSince.IsZero() {
+		r.deafSince = now
+	}
+	if now.Sub(r.deafSince) < deafAfter {
+		return false
+	}
+	r.alone = now
+	r.roster.forget()
+	return true
 }
 
 // hasJoined says whether this node knows what the others own.
@@ -152,7 +181,7 @@ func (r *run) hasJoined() bool {
 	r.mu.Lock()
 	known, alone := r.known, len(r.peers) == 0
 	r.mu.Unlock()
-	return r.roster.met() || known && (alone || time.Since(r.began) >= aloneAfter && r.absent.allTried())
+	return r.roster.met() || known && (alone || time.Since(r.alone) >= aloneAfter && r.absent.allTried())
 }
 
 // act does what the watch says.

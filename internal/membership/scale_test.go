@@ -62,7 +62,7 @@ func newLAN(t *testing.T, n int) *lan {
 		}
 		s.setPeers(names, l.now)
 		for _, o := range l.nodes {
-			l.act(s, s.watch.gossip(o.self, true, false, l.now))
+			l.act(s, s.gossip(o.self, true, false, l.now))
 		}
 	}
 	return l
@@ -109,6 +109,9 @@ func (l *lan) act(s *station, do todo) {
 		}
 		s.answers = append(s.answers, a)
 	}
+	for _, n := range do.join {
+		s.peers[n].gossiped, s.watching = true, nil
+	}
 }
 
 // step lets a fourth of an interval pass.
@@ -134,13 +137,25 @@ func (l *lan) step(number int) {
 			return true
 		})
 		if number%looks == i%looks {
-			for _, n := range s.watchers() {
-				s.told[n] = true
-				l.send(s, n, packet{kind: heartbeat})
-			}
+			l.beat(s)
 		}
 		l.act(s, s.look(l.now))
 		l.compare(s)
+	}
+}
+
+// beat sends heartbeats to those that watch a node, and to those that do no longer.
+func (l *lan) beat(s *station) {
+	now := s.watchers()
+	for _, o := range l.nodes {
+		if s.told[o.self] && !slices.Contains(now, o.self) {
+			delete(s.told, o.self)
+			l.send(s, o.self, packet{kind: heartbeat})
+		}
+	}
+	for _, n := range now {
+		s.told[n] = true
+		l.send(s, n, packet{kind: heartbeat})
 	}
 }
 
@@ -171,7 +186,7 @@ func (l *lan) gossip() {
 	for _, s := range l.nodes {
 		for n, p := range s.peers {
 			if o := l.byName[n]; p.gossiped && (o.dead || o.side != s.side) {
-				l.act(s, s.watch.gossip(n, false, false, l.now))
+				l.act(s, s.gossip(n, false, false, l.now))
 			}
 		}
 	}

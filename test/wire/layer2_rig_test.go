@@ -100,6 +100,12 @@ func hardware(text string) link.MAC {
 // awaitConflicts reads conflicts until the list is the one that is wanted.
 func (a *announcer) awaitConflicts(want ...layer2.Conflict) {
 	a.t.Helper()
+	a.awaitConflictsFor(patience, want...)
+}
+
+// awaitConflictsFor has patience of its own.
+func (a *announcer) awaitConflictsFor(patience time.Duration, want ...layer2.Conflict) {
+	a.t.Helper()
 	limit := time.After(patience)
 	var last []layer2.Conflict
 	for {

@@ -130,6 +130,46 @@ func TestAFellowNodeThatTakesAnAddressIsNamed(t *testing.T) {
 	})
 }
 
+// TestAnotherNodeWhoseKernelAnswersLaterIsReportedWhileItDoes is what kube-proxy does in IPVS mode
+// without strictARP: the address is on an interface of all nodes a moment after the takeover. In
+// IPv4 any interface will do; in IPv6 the kernel answers only for those of the interface asked.
+func TestAnotherNodeWhoseKernelAnswersLaterIsReportedWhileItDoes(t *testing.T) {
+	l, a := trio(t)
+	a.SetNeighbors(map[link.MAC]name.NodeName{hardware(macForeign): "other"})
+	a.SetRefreshInterval(time.Second)
+	a.set("web", asOwner, vip, vip6)
+	l.finds("peer", vip, macA)
+	l.finds("peer", vip6, macA)
+	everything := l.listen("peer")
+	l.in("foreign", "sysctl -qw net.ipv4.conf.all.arp_ignore=0 net.ipv4.conf.eth0.arp_ignore=0", "ip addr add "+vip+"/32 dev lo")
+	l.hold("add", vip6)
+	var want []layer2.Conflict
+	for _, address := range []string{vip, vip6} {
+		want = append(want, layer2.Conflict{
+			Address: netip.MustParseAddr(address), Interface: "eth0", MAC: hardware(macForeign), Node: "other",
+		})
+	}
+	a.awaitConflicts(want...)
+	for _, frame := range everything.frames(2 * time.Second) { // some checks more
+		if net.HardwareAddr(frame[6:12]).String() == macForeign && (speaksOf(frame, vip) || speaksOf(frame, vip6)) {
+			t.Errorf("the peer is led to the other node by %x", frame)
+		}
+	}
+	select {
+	case list := <-a.Conflicts():
+		t.Errorf("told of %+v", list)
+	default:
+	}
+	l.in("foreign", "ip addr del "+vip+"/32 dev lo")
+	l.hold("del", vip6)
+	for i := range want {
+		want[i].Over = true
+	}
+	a.awaitConflictsFor(time.Minute+patience, want...) // quiet for 60 s
+	l.finds("peer", vip, macA)
+	l.finds("peer", vip6, macA)
+}
+
 func TestAnotherHostsDuplicateAddressDetectionFindsOurs(t *testing.T) {
 	l, a := trio(t)
 	a.set("web", asOwner, vip6)

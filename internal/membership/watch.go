@@ -1,0 +1,356 @@
+package membership
+
+import (
+	"cmp"
+	"hash/fnv"
+	"slices"
+	"time"
+
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+// todo is what follows from what was learned.
+type todo struct {
+	ping    []name.NodeName // send a ping
+	ask     []name.NodeName // ask the LAN
+	verify  []name.NodeName // ask the gossip
+	suspect []name.NodeName // tell all others that it is suspected
+	join    []name.NodeName // exchange with it what is known
+}
+
+// watch knows how the speakers of all other nodes are. It is pure: it takes the time as an
+// argument and says what is to be done.
+type watch struct {
+	self     name.NodeName
+	interval time.Duration
+	missed   int
+	peers    map[name.NodeName]*peer
+	// deputized are the nodes that this one answers for.
+	deputized map[name.NodeName]bool
+	deaf      bool
+	looked    time.Time
+	// changes counts what may have changed the members; watching is what watchers returned, nil
+	// when that may have changed.
+	changes  uint64
+	watching []name.NodeName
+	warn     func(message string, node name.NodeName)
+}
+
+func newWatch(self name.NodeName) *watch {
+	return &watch{
+		self: self, interval: DefaultInterval, missed: DefaultMissed, peers: map[name.NodeName]*peer{},
+		deputized: map[name.NodeName]bool{}, warn: func(string, name.NodeName) {},
+	}
+}
+
+// peer returns what is known of a node. One that was never met is silent: that it is not
+// heard proves nothing yet.
+func (w *watch) peer(n name.NodeName, now time.Time) *peer {
+	p := w.peers[n]
+	if p == nil {
+		p = &peer{name: n, health: Silent, since: now}
+		w.peers[n] = p
+		w.changes++
+	}
+	return p
+}
+
+func (w *watch) become(p *peer, h Health, now time.Time) {
+	if p.health != h {
+		p.health, p.since = h, now
+		w.changes++
+	}
+}
+
+// setPeers tells which nodes there may be. Others are forgotten once the gossip does not know
+// them either.
+func (w *watch) setPeers(names []name.NodeName, now time.Time) {
+	for _, p := range w.peers {
+		p.known = false
+	}
+	for _, n := range names {
+		if n != w.self {
+			w.peer(n, now).known = true
+		}
+	}
+	for n, p := range w.peers {
+		if !p.known && !p.gossiped {
+			delete(w.peers, n)
+			w.changes++
+		}
+	}
+}
+
+// fresh says whether a packet is new, and not one recorded earlier: it is of the process that
+// answered the last ping, and later than all before. Of another process only a pong counts.
+func (p *peer) fresh(in packet, now time.Time) bool {
+	if in.boot == p.boot && p.boot != 0 {
+		if in.seq <= p.seq {
+			return false
+		}
+		p.seq = in.seq
+		return true
+	}
+	if in.kind != pong || in.nonce == 0 || in.nonce != p.nonce || now.Sub(p.pinged) > challenge {
+		return false
+	}
+	p.boot, p.seq, p.nonce = in.boot, in.seq, 0
+	return true
+}
+
+// hear takes an authentic packet.
+func (w *watch) hear(in packet, now time.Time) (do todo) {
+	if in.from == w.self {
+		return do
+	}
+	p := w.peer(in.from, now)
+	before, again := p.health, p.boot == in.boot && p.flags&joined != 0
+	if !p.fresh(in, now) {
+		if in.boot != p.boot && now.Sub(p.pinged) > w.interval/2 {
+			do.ping = append(do.ping, p.name)
+		}
+		return do
+	}
+	p.heard, p.flags, p.suspected, p.told, w.deaf = now, in.flags, false, false, false
+	p.stopping = in.kind == farewell
+	switch {
+	case in.kind == farewell && in.flags&left != 0:
+		p.flags &^= watched
+		w.become(p, Dead, now)
+		return do
+	case in.kind == farewell, in.flags&joined == 0:
+		p.flags &^= watched
+		w.become(p, Silent, now)
+	case in.flags&deaf != 0:
+		w.become(p, Dead, now)
+	default:
+		w.become(p, Alive, now)
+	}
+	if in.kind == suspect {
+		w.suspected(in.about, now, &do)
+	}
+	if p.health == Alive && (before == Dead || before != Alive && again) {
+		// It was away, and so was this node for it. One that has only just joined was not.
+		do.join = append(do.join, p.name)
+	}
+	return do
+}
+
+// suspected is that another node misses the heartbeats of one.
+func (w *watch) suspected(n name.NodeName, now time.Time, do *todo) {
+	p := w.peers[n]
+	if p == nil || p.health == Dead || now.Sub(p.heard) <= w.interval {
+		return
+	}
+	p.suspected = true
+	if !p.asking {
+		w.question(p, now, do)
+	}
+}
+
+// question has a node pinged and the LAN asked for it.
+func (w *watch) question(p *peer, now time.Time, do *todo) {
+	p.asking, p.asked = true, now
+	do.ping = append(do.ping, p.name)
+	do.ask = append(do.ask, p.name)
+}
+
+// gossip takes what the gossip says of a node: that it lives, is dead, or has left.
+func (w *watch) gossip(n name.NodeName, alive, gone bool, now time.Time) (do todo) {
+	if n == w.self {
+		return do
+	}
+	p := w.peer(n, now)
+	p.gossiped, w.watching = alive, nil
+	switch {
+	case gone:
+		w.become(p, Dead, now)
+	case alive && p.flags&deaf == 0:
+		if p.health == Dead {
+			w.become(p, Silent, now)
+		}
+		do.ping = append(do.ping, n) // its pong says whether it has joined
+	case !alive && p.health == Alive && !p.asking:
+		w.question(p, now, &do)
+	}
+	return do
+}
+
+// verified takes whether the gossip reached a node that sends no heartbeats.
+func (w *watch) verified(n name.NodeName, reached bool, now time.Time) {
+	if p := w.peers[n]; p != nil && reached && p.health != Alive && p.gossiped {
+		w.warn("heartbeats do not get through, but the gossip does: is the UDP port above its own open?", n)
+		w.become(p, Alive, now)
+		p.flags &^= watched
+	}
+}
+
+// look is to be called often: it finds whose heartbeats are overdue, and what else is due.
+func (w *watch) look(now time.Time) (do todo) {
+	if w.stalled(now) {
+		gap := now.Sub(w.looked)
+		for _, p := range w.peers { // it was this process that stood still
+			if p.heard = p.heard.Add(gap); p.heard.After(now) {
+				p.heard = now // heard since then
+			}
+			p.void = p.asking
+		}
+	}
+	w.looked = now
+	for _, p := range w.peers {
+		w.lookAt(p, now, &do)
+	}
+	slices.Sort(do.ping)
+	do.ping = slices.Compact(do.ping)
+	return do
+}
+
+// stalled says whether this process has been held up since the last look.
+func (w *watch) stalled(now time.Time) bool {
+	return !w.looked.IsZero() && now.Sub(w.looked) > max(stall, 2*w.interval/looks)
+}
+
+func (w *watch) lookAt(p *peer, now time.Time, do *todo) {
+	// A heartbeat is late when the last but one may still come; the LAN is asked meanwhile.
+	late := time.Duration(max(w.missed-1, 1))*w.interval + w.interval/2
+	overdue := p.flags&watched != 0 && now.Sub(p.heard) >= late
+	every := askSlowly
+	if p.answer != nil && now.Sub(p.asked) >= w.interval {
+		w.answered(p.name, *p.answer, now)
+	}
+	switch {
+	case p.health == Alive && (overdue || p.suspected):
+		if overdue && !p.told { // each that watches it tells: packets may get lost
+			do.suspect = append(do.suspect, p.name)
+			p.told = true
+		}
+		p.suspected = true
+		if !p.asking {
+			w.question(p, now, do)
+		}
+		return
+	case p.health == Alive && !p.reached:
+		every = askFirst
+	case p.health == Alive:
+		every = askAlive
+	case w.deputized[p.name]:
+		every = askAgain
+	}
+	if p.health == Alive || p.health == Silent || p.health == Unheard {
+		if !p.asking && now.Sub(p.asked) >= every {
+			p.asking, p.asked = true, now
+			do.ask = append(do.ask, p.name)
+		}
+	}
+	if p.health != Alive && (p.known || p.gossiped) && now.Sub(p.pinged) >= beacon {
+		do.ping = append(do.ping, p.name)
+	}
+	if (p.health == Silent || p.health == Unheard) && p.gossiped && now.Sub(p.since) >= gossipAfter && now.Sub(p.verify) >= gossipAfter {
+		p.verify = now
+		do.verify = append(do.verify, p.name)
+	}
+}
+
+// answered takes what the LAN said of a node.
+func (w *watch) answered(n name.NodeName, a Answer, now time.Time) {
+	p := w.peers[n]
+	if p == nil {
+		return
+	}
+	if a.Neighbor || a.Others {
+		w.deaf = false
+	}
+	// What was heard while the LAN was asked counts for more.
+	quiet := p.heard.Before(p.asked)
+	if p.health == Silent && !p.stopping && now.Sub(p.heard) < 2*beacon {
+		quiet = false // it has not joined, and answers pings
+	}
+	overdue := p.health == Alive && quiet && (p.suspected || !p.gossiped)
+	void := !a.Neighbor && (p.void || w.stalled(now))
+	if overdue && a.Neighbor && now.Sub(p.asked) < w.interval {
+		p.answer = &a // a kernel is faster than a speaker, whose pong may follow
+		return
+	}
+	p.asking, p.answer, p.void = false, nil, false
+	if void {
+		return // it stays suspected, and is asked for again
+	}
+	p.suspected, p.told = false, false
+	switch {
+	case a.Neighbor:
+		p.reached, p.missed, p.noted = true, 0, false
+		switch {
+		case a.Speaker && (overdue || p.health == Silent && p.flags&joined != 0):
+			w.become(p, Unheard, now)
+		case overdue || p.health == Unheard && !a.Speaker:
+			w.become(p, Silent, now)
+		}
+	case p.health == Alive && !overdue:
+		if p.missed++; p.missed >= 3 {
+			p.reached = false
+		}
+	case p.health == Dead || !quiet:
+	case !a.Possible && p.heard.IsZero():
+		w.become(p, Silent, now) // it was never met: that it is not heard proves nothing
+	case !a.Possible:
+		w.note(p, "the LAN cannot be asked for a node that is missed: heartbeats alone count")
+		w.become(p, Dead, now)
+	case !p.reached:
+		w.note(p, "a node is missed that the LAN never answered for: it keeps its addresses for the grace period")
+		w.become(p, Silent, now)
+	case a.Others:
+		w.become(p, Dead, now)
+	default:
+		w.deaf = true
+		w.note(p, "a node is missed, but nobody else is heard either: taking nothing over")
+	}
+}
+
+// note warns of a node once, until the LAN answers for it again.
+func (w *watch) note(p *peer, message string) {
+	if !p.noted {
+		p.noted = true
+		w.warn(message, p.name)
+	}
+}
+
+// watchers returns which of the nodes that live get this one's heartbeats.
+func (w *watch) watchers() []name.NodeName {
+	if w.watching != nil {
+		return w.watching
+	}
+	living := []name.NodeName{}
+	for n, p := range w.peers {
+		if p.gossiped {
+			living = append(living, n)
+		}
+	}
+	slices.SortFunc(living, func(x, y name.NodeName) int {
+		return cmp.Or(cmp.Compare(weight(w.self, y), weight(w.self, x)), cmp.Compare(x, y))
+	})
+	w.watching = living[:min(len(living), watchers)]
+	return w.watching
+}
+
+// weight ranks who watches whom, differently for each node that is watched.
+func weight(watched, by name.NodeName) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(watched))
+	h.Write([]byte{0})
+	h.Write([]byte(by))
+	x := h.Sum64()
+	x = (x ^ x>>33) * 0xff51afd7ed558ccd
+	return x ^ x>>33
+}
+
+// members returns how all are, this node among them, sorted by name.
+func (w *watch) members(began time.Time) []Member {
+	list := []Member{{Name: w.self, Health: Alive, Since: began}}
+	for _, p := range w.peers {
+		if p.health != Dead {
+			list = append(list, Member{p.name, p.health, p.since})
+		}
+	}
+	slices.SortFunc(list, func(x, y Member) int { return cmp.Compare(x.Name, y.Name) })
+	return list
+}
