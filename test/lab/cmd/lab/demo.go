@@ -90,14 +90,15 @@ type demonstration struct {
 // demonstrate shows addresses at work in a lab that is up.
 func demonstrate(ctx context.Context, l *lab.Lab, out io.Writer) error {
 	d := &demonstration{lab: l, out: out}
-	for _, step := range []func(context.Context) error{d.applySamples, d.runPods, d.showAddresses, d.showRoutes, d.reachFromLAN, d.reachFromWAN} {
+	for _, step := range []func(context.Context) error{d.applySamples, d.runPods, d.showAddresses, d.showRoutes, d.reachFromLAN, d.reachFromWAN, d.loseOwner} {
 		if err := step(ctx); err != nil {
 			return fmt.Errorf("demonstrate: %w", err)
 		}
 	}
 	d.say("What happened: the controller gave each Service an address of its pool. For the LAN address one node's\n" +
-		"speaker answers ARP; for the WAN addresses every node's speaker told the router, by BGP, that it is a way\n" +
-		"there. From the node on it is kube-proxy that carries the traffic to a pod.")
+		"speaker answers ARP, and when that node died another one did; for the WAN addresses every node's speaker\n" +
+		"told the router, by BGP, that it is a way there. From the node on it is kube-proxy that carries the\n" +
+		"traffic to a pod.")
 	return nil
 }
 
@@ -303,6 +304,63 @@ func (d *demonstration) reachFromWAN(ctx context.Context) error {
 		return err
 	}
 	return d.curl(ctx, "wan", addresses)
+}
+
+// loseOwner takes the node away that answers for the LAN address, while a client goes on asking.
+func (d *demonstration) loseOwner(ctx context.Context) error {
+	addresses, err := d.addresses(ctx, "demo")
+	if err != nil {
+		return err
+	}
+	a := addresses[0]
+	owner, err := d.ownerOf(ctx, a, "")
+	if err != nil {
+		return err
+	}
+	d.step(fmt.Sprintf("Node %s, which answers for %s, loses power, while the LAN client opens a new connection every 10 ms.", owner, a))
+	node, err := d.lab.NodeNamed(owner)
+	if err != nil {
+		return err
+	}
+	prober, err := d.lab.StartProber(lab.Probe{From: "lan", Targets: []netip.AddrPort{netip.AddrPortFrom(a, 80)}})
+	if err != nil {
+		return err
+	}
+	defer prober.Stop()
+	began := time.Now()
+	if err := node.PowerOff(ctx); err != nil {
+		return err
+	}
+	next, err := d.ownerOf(ctx, a, owner)
+	if err != nil {
+		return err
+	}
+	if err := node.PowerOn(ctx); err != nil {
+		return err
+	}
+	ended := time.Now() // what is under way then has a second more
+	report := prober.Stop().Report(began, ended)
+	d.say(fmt.Sprintf("   %s answers now. The longest time without an answered connection was %s.\n   %s is back by now, and takes nothing back.",
+		next, report.Gap.Round(10*time.Millisecond), owner))
+	return nil
+}
+
+// ownerOf returns the node that answers for an address, once there is one that is another than not.
+func (d *demonstration) ownerOf(ctx context.Context, a netip.Addr, not string) (string, error) {
+	var owner string
+	err := d.lab.WaitFor(ctx, a.String()+" is answered for", func(ctx context.Context) error {
+		answers, err := d.lab.Ask(ctx, "cp", 100*time.Millisecond, a)
+		if err != nil {
+			return err
+		}
+		macs := answers.Owners(a)
+		if len(macs) != 1 || d.lab.NameOf(macs[0]) == not {
+			return fmt.Errorf("it is at %v", macs)
+		}
+		owner = d.lab.NameOf(macs[0])
+		return nil
+	})
+	return owner, err
 }
 
 // curl shows the first answer from each address.
