@@ -52,6 +52,10 @@ const (
 	gossipAfter = 3 * time.Second
 	// challenge is how long a pong is waited for.
 	challenge = 2 * time.Second
+	// unheard is how long a living node may not have been heard before a death elsewhere casts
+	// doubt on it, and doubts how many nodes are asked for then.
+	unheard = time.Second
+	doubts  = 32
 	// stall is the time between two looks from which on this process itself was held up, unless
 	// they are that far apart anyway; see watch.stalled.
 	stall = 100 * time.Millisecond

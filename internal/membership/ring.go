@@ -116,8 +116,12 @@ func (r *run) turnRing(now time.Time) {
 	r.mu.Unlock()
 	want := fingerprint(step.wanted[0])
 	for _, n := range r.list.Members() {
-		if n.Name == string(r.config.NodeName) || len(n.Meta) != 2*fingerprintLen {
+		if n.Name == string(r.config.NodeName) {
 			continue
+		}
+		if len(n.Meta) != 2*fingerprintLen { // it does not say
+			step.have, step.use = false, false
+			break
 		}
 		step.have = step.have && bytes.Equal(n.Meta[:fingerprintLen], want)
 		step.use = step.use && bytes.Equal(n.Meta[fingerprintLen:], want)

@@ -29,6 +29,9 @@ type watch struct {
 	deputized map[name.NodeName]bool
 	deaf      bool
 	looked    time.Time
+	// doubted is when a node was found dead, and others that were not heard lately are to be
+	// asked for; zero: they have been.
+	doubted time.Time
 	// changes counts what may have changed the members; watching is what watchers returned, nil
 	// when that may have changed.
 	changes  uint64
@@ -197,6 +200,7 @@ func (w *watch) look(now time.Time) (do todo) {
 		}
 	}
 	w.looked = now
+	w.doubt(now, &do)
 	for _, p := range w.peers {
 		w.lookAt(p, now, &do)
 	}
@@ -208,6 +212,23 @@ func (w *watch) look(now time.Time) (do todo) {
 // stalled says whether this process has been held up since the last look.
 func (w *watch) stalled(now time.Time) bool {
 	return !w.looked.IsZero() && now.Sub(w.looked) > max(stall, 2*w.interval/looks)
+}
+
+// doubt asks for nodes that were not heard lately, once one was found dead: where the network
+// has split, those that watch the others may all be on the other side.
+func (w *watch) doubt(now time.Time, do *todo) {
+	if w.doubted.IsZero() {
+		return
+	}
+	w.doubted = time.Time{}
+	asked := 0
+	for _, p := range w.peers { // at random, since each death has others asked for
+		if p.health == Alive && !p.asking && now.Sub(p.heard) >= unheard && asked < doubts {
+			p.suspected = true
+			w.question(p, now, do)
+			asked++
+		}
+	}
 }
 
 func (w *watch) lookAt(p *peer, now time.Time, do *todo) {
@@ -300,6 +321,7 @@ func (w *watch) answered(n name.NodeName, a Answer, now time.Time) {
 		w.become(p, Silent, now)
 	case a.Others:
 		w.become(p, Dead, now)
+		w.doubted = now
 	default:
 		w.deaf = true
 		w.note(p, "a node is missed, but nobody else is heard either: taking nothing over")
