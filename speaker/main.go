@@ -29,7 +29,7 @@ type options struct {
 func main() {
 	o := options{Options: kube.Flags(flag.CommandLine, kube.Defaults{Metrics: "127.0.0.1:7474", Health: ":7475"})}
 	flag.StringVar(&o.node, "node-name", os.Getenv("NODE_NAME"), "Name of the Node that this speaker runs on; default $NODE_NAME.")
-	flag.IntVar(&o.gossipPort, "gossip-bind-port", membership.DefaultPort, "UDP and TCP port of the speakers' gossip, the same on all nodes.")
+	flag.IntVar(&o.gossipPort, "gossip-bind-port", membership.DefaultPort, "UDP and TCP port of the speakers' gossip, the same on all nodes; their heartbeats use the UDP port above it.")
 	var zapOptions zap.Options
 	zapOptions.BindFlags(flag.CommandLine)
 	flag.Parse()
@@ -52,8 +52,8 @@ func run(ctx context.Context, cause func() os.Signal, o options, log logr.Logger
 	if o.node == "" {
 		return errors.New("read flags: --node-name or $NODE_NAME must name the Node that this speaker runs on")
 	}
-	if o.gossipPort < 1 || o.gossipPort > 65535 {
-		return fmt.Errorf("read flags: --gossip-bind-port %d is no port", o.gossipPort)
+	if o.gossipPort < 1 || o.gossipPort > 65534 {
+		return fmt.Errorf("read flags: --gossip-bind-port %d is no port, or none is above it", o.gossipPort)
 	}
 	cfg, err := o.Await(ctx, log)
 	if err != nil {

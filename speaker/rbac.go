@@ -1,5 +1,5 @@
 // Command speaker announces the addresses that Services hold, from the node that it runs
-// on: by ARP on the local network, and by BGP to routers. It never assigns an
+// on: by ARP and NDP on the local network, and by BGP to routers. It never assigns an
 // address and never touches the data path.
 package main
 

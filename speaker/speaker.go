@@ -299,23 +299,25 @@ func stable(i link.Interface) []link.Address {
 	return slices.DeleteFunc(slices.Clone(i.Addresses), func(a link.Address) bool { return !a.Global || !a.Stable })
 }
 
-// prefixes returns those of the stable global addresses of an interface, or else those of the
-// link-local ones.
+// prefixes returns those of the stable global addresses of an interface and, if none of them is
+// IPv4, those of the link-local ones: of these two the LAN can be asked for by others.
 func prefixes(i link.Interface) []netip.Prefix {
 	var global, local []netip.Prefix
+	v4 := false
 	for _, a := range i.Addresses {
 		switch {
 		case !a.Stable:
 		case a.Global:
 			global = append(global, a.Prefix)
+			v4 = v4 || a.Prefix.Addr().Is4()
 		case a.Prefix.Addr().Is6() && a.Prefix.Addr().IsLinkLocalUnicast():
 			local = append(local, a.Prefix)
 		}
 	}
-	if len(global) == 0 {
-		return local
+	if v4 {
+		return global
 	}
-	return global
+	return append(global, local...)
 }
 
 // conflictsOf are those that go on.

@@ -4,7 +4,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// L2AdvertisementSpec says which addresses are announced by ARP (NDP is not there yet), and from where.
+// L2AdvertisementSpec says which addresses are announced by ARP (IPv4) and neighbor discovery
+// (IPv6), and from where.
 type L2AdvertisementSpec struct {
 	// IPAddressPools names the pools whose addresses are announced. Together with
 	// ipAddressPoolSelectors (either suffices); both absent: all pools.
@@ -39,9 +40,10 @@ type L2AdvertisementSpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	NodeSelectors []metav1.LabelSelector `json:"nodeSelectors,omitempty"`
 
-	// PreferredNodeSelectors rank the nodes that may announce: the node with the greatest
-	// sum of the weights of what selects it becomes the owner, and takes the address back
-	// when it returns. Without preferences an owner keeps what it owns.
+	// PreferredNodeSelectors rank the nodes that may announce, by the sum of the weights of
+	// what selects them. The first in rank becomes the owner. It takes an address over from
+	// an owner of lower rank only once it has been fit to announce for 60 s, so that a node
+	// that comes and goes moves nothing. Without preferences an owner keeps what it owns.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=64
@@ -76,7 +78,8 @@ type PreferredNodeSelector struct {
 // AdvertisementStatus is the status of an L2Advertisement or a BGPAdvertisement.
 type AdvertisementStatus struct {
 	// Conditions: Ready says whether the advertisement is in use as written; its reason is
-	// Ready, Invalid, PoolMissing, PeerMissing, AggregateTooWide or AttributeConflict.
+	// Ready, Invalid, PoolMissing, PeerMissing, AggregateTooWide,
+	// AttributeConflict or NotInEffect.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

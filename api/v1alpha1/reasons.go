@@ -85,18 +85,27 @@ const (
 	ReasonNoInterface Reason = "NoInterface"
 	// ReasonNoEndpoints: no endpoint of the Service is ready or serving.
 	ReasonNoEndpoints Reason = "NoEndpoints"
-	// ReasonServiceProxyNotReady: the service proxy of every candidate says that it cannot deliver.
+	// ReasonServiceProxyNotReady: no node that could announce has a service proxy that can
+	// deliver. Also of a Speaker's ServiceProxyReady=False.
 	ReasonServiceProxyNotReady Reason = "ServiceProxyNotReady"
-	// ReasonServiceProxyUnknown: the service proxy answers nowhere; announced with this warning.
-	ReasonServiceProxyUnknown Reason = "ServiceProxyUnknown"
-	// ReasonAddressConflict: another host answers for the address.
-	ReasonAddressConflict Reason = "AddressConflict"
-	// ReasonStrictARPMissing: a node answers for the address though it should not (arp_ignore is 0).
-	ReasonStrictARPMissing Reason = "StrictARPMissing"
 	// ReasonSessionsDown: no selected BGP session is established.
 	ReasonSessionsDown Reason = "SessionsDown"
 	// ReasonNoNextHop: no node has a next hop of the address's family.
 	ReasonNoNextHop Reason = "NoNextHop"
+)
+
+// Reasons of Announced that warn while it is True; the conflicts also of Announced=False.
+const (
+	// ReasonServiceProxyUnknown: nobody listens where the owner's service proxy should; the
+	// address is announced all the same. Also of a Speaker's ServiceProxyReady=True.
+	ReasonServiceProxyUnknown Reason = "ServiceProxyUnknown"
+	// ReasonAddressConflict: another host uses the address. False: it did before the address
+	// was announced for the first time, which it therefore is not. True: it came later; the
+	// owner goes on answering.
+	ReasonAddressConflict Reason = "AddressConflict"
+	// ReasonStrictARPMissing: as AddressConflict, but the other host is a node of the cluster,
+	// which answers though it should not (arp_ignore is 0).
+	ReasonStrictARPMissing Reason = "StrictARPMissing"
 )
 
 // Reasons on configuration objects.

@@ -10,7 +10,8 @@ import (
 const SettingsName = "default"
 
 // ConflictDetection says how thoroughly the network is asked whether some other host has
-// an address, before that address is announced for the first time.
+// an address, before that address is announced for the first time; and, unless it is Off,
+// that an owner asks again with each refresh.
 // +kubebuilder:validation:Enum=Fast;Full;Off
 type ConflictDetection string
 
@@ -29,7 +30,8 @@ const (
 type ServiceProxyMode string
 
 const (
-	// ServiceProxyAuto announces, with a warning, if the proxy answers nowhere for 60 s.
+	// ServiceProxyAuto announces, with a warning, if nobody has listened for 60 s where the
+	// proxy should.
 	ServiceProxyAuto ServiceProxyMode = "Auto"
 	// ServiceProxyRequired announces nothing before the proxy says that it can deliver.
 	ServiceProxyRequired ServiceProxyMode = "Required"
@@ -69,7 +71,8 @@ type SettingsSpec struct {
 // Layer2Settings concerns announcements by ARP and NDP.
 type Layer2Settings struct {
 	// GracePeriod is how long a node whose speaker is away, but which itself still answers
-	// on the network, keeps its addresses. 0s moves them at once.
+	// on the network, keeps its addresses; another node, its deputy, answers for it
+	// meanwhile. 0s moves them at once.
 	// +optional
 	// +kubebuilder:default="30s"
 	// +kubebuilder:validation:Type=string
@@ -91,7 +94,8 @@ type Layer2Settings struct {
 	RefreshInterval *metav1.Duration `json:"refreshInterval,omitempty"`
 
 	// ConflictDetection says how the network is asked for other holders of an address
-	// before its very first announcement.
+	// before its very first announcement. Unless it is Off, an owner asks again with each
+	// refresh, and goes on answering whatever it hears.
 	// +optional
 	// +kubebuilder:default=Fast
 	ConflictDetection ConflictDetection `json:"conflictDetection,omitempty"`
@@ -120,8 +124,8 @@ type MembershipSettings struct {
 
 // ServiceProxySettings concerns the check that a node can deliver before it announces.
 type ServiceProxySettings struct {
-	// Mode: Auto announces with a warning if the proxy answers nowhere for 60 s; Required
-	// announces nothing before the proxy is ready; Off does not ask.
+	// Mode: Auto announces with a warning if nobody has listened for 60 s where the proxy
+	// should; Required announces nothing before the proxy is ready; Off does not ask.
 	// +optional
 	// +kubebuilder:default=Auto
 	Mode ServiceProxyMode `json:"mode,omitempty"`

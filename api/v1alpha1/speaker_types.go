@@ -76,8 +76,9 @@ type SpeakerInterface struct {
 	// +optional
 	MAC string `json:"mac,omitempty"`
 
-	// Addresses of the interface, as prefixes. The first is what other speakers ask for
-	// before they take over from this node.
+	// Addresses of the interface, as prefixes: the stable global ones or, if there is none,
+	// the stable link-local ones. Before other speakers take over from this node, each asks
+	// for the first that is IPv4 or link-local and in a network of its own.
 	// +optional
 	// +listType=atomic
 	Addresses []string `json:"addresses,omitempty"`

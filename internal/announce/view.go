@@ -132,8 +132,9 @@ type Interface struct {
 	Name string
 	Up   bool
 	MAC  MAC
-	// Prefixes are its stable global addresses with their on-link prefixes or, if it has none,
-	// its stable link-local ones. The first is what others ask for when the speaker is missed.
+	// Prefixes are its stable global addresses with their on-link prefixes and, if none is IPv4,
+	// its stable link-local ones. The first that is IPv4 or link-local is what others ask for when
+	// the speaker is missed.
 	Prefixes []netip.Prefix
 }
 
