@@ -24,9 +24,9 @@ type Conflict struct {
 	// Probe says that the host was found before the address was answered: it is not answered,
 	// and probed again every 10 s, until it is free. Otherwise it is answered all the same.
 	Probe bool
-	// Over says that the conflict has ended: the host did not show itself for 60 s or, with
-	// Probe, did not answer again, so that the address is answered now. The conflict stays in
-	// the list for another 60 s.
+	// Over says that the conflict has ended: the host did not show itself for 60 s, or for two
+	// and a half refresh intervals if that is longer, or, with Probe, did not answer again, so
+	// that the address is answered now. The conflict stays in the list for another 60 s.
 	Over bool
 }
 
@@ -75,7 +75,7 @@ func (s *state) see(x *side, now time.Time) {
 // compareRivals notes what is new about other hosts that use the address of e.
 func (s *state) compareRivals(e *entry, before rival) {
 	after := e.duty.rival
-	before.seen, after.seen = time.Time{}, time.Time{}
+	before.seen, before.until, after.seen, after.until = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	if before == after {
 		return
 	}

@@ -53,7 +53,7 @@ func toldNothing(t *testing.T, a *Announcer) {
 	}
 }
 
-func check(t *testing.T, l *lan, index int, address netip.Addr, want link.MAC) {
+func finds(t *testing.T, l *lan, index int, address netip.Addr, want link.MAC) {
 	t.Helper()
 	if got, _ := l.ask(index, address); got != want {
 		t.Errorf("%v on interface %d is at %v, want %v", address, index, got, want)
@@ -71,18 +71,18 @@ func TestAFirstAddressIsProbedBeforeItIsAnswered(t *testing.T) {
 		if len(frames) != probes || frames[2].after != 200*time.Millisecond || slices.Contains(announcements(address, mac0), frames[0].frame) {
 			t.Errorf("sent %d frames in the first 299 ms: %+v", len(frames), frames)
 		}
-		check(t, l, 2, address, link.MAC{})
+		finds(t, l, 2, address, link.MAC{})
 		time.Sleep(time.Millisecond)
 		synctest.Wait()
 		if frames := l.take(); len(frames) == 0 || frames[0].frame != announcements(address, mac0)[0] {
 			t.Errorf("sent %+v after 300 ms, want the announcement", frames)
 		}
-		check(t, l, 2, address, mac0)
+		finds(t, l, 2, address, mac0)
 		toldNothing(t, a)
 		a.Set(shop, []announce.Layer2{on(address, "eth0")})
 		a.Set(shop, []announce.Layer2{firstOn(address, "eth0")})
 		synctest.Wait()
-		check(t, l, 2, address, mac0)
+		finds(t, l, 2, address, mac0)
 		if s := a.Stats()[0]; s.Takeovers != 1 || s.Conflicts != 0 || s.Deputized != 0 || !s.Open || s.Problem != "" {
 			t.Errorf("Stats() = %+v", s)
 		}
@@ -103,20 +103,20 @@ func TestAnAddressThatAnotherHostHasIsNotAnsweredUntilItIsFree(t *testing.T) {
 			t.Errorf("told %+v, want %+v", list, want)
 		}
 		time.Sleep(9 * time.Second)
-		check(t, l, 2, address, link.MAC{})
+		finds(t, l, 2, address, link.MAC{})
 		for range 50 { // and it is probed again, and answered by another host
 			time.Sleep(50 * time.Millisecond)
 			if len(l.take()) > 0 {
 				l.show(plugOf(2, address), conflicting(address, mac8))
 			}
 		}
-		check(t, l, 2, address, link.MAC{})
+		finds(t, l, 2, address, link.MAC{})
 		want.MAC, want.Node = mac8, "worker"
 		if list := told(t, a); !slices.Equal(list, []Conflict{want}) {
 			t.Errorf("told %+v, want %+v", list, want)
 		}
 		time.Sleep(12 * time.Second)
-		check(t, l, 2, address, mac0)
+		finds(t, l, 2, address, mac0)
 		want.Over = true
 		if list := told(t, a); !slices.Equal(list, []Conflict{want}) {
 			t.Errorf("told %+v, want %+v", list, want)
@@ -176,7 +176,7 @@ func TestAnotherHostThatComesLaterIsReportedAndWardedOff(t *testing.T) {
 		if frames := l.take(); len(frames) != 3*len(announcements(address, mac0)) {
 			t.Errorf("sent %d frames in 25 s, want three defenses", len(frames))
 		}
-		check(t, l, 2, address, mac0)
+		finds(t, l, 2, address, mac0)
 		if list := told(t, a); !slices.Equal(list, []Conflict{want}) {
 			t.Errorf("told %+v, want %+v", list, want)
 		}
@@ -219,21 +219,21 @@ func TestDetectionFollowsItsMode(t *testing.T) {
 		a.SetLinks(link.Snapshot{eth("eth0", 2, mac0)})
 		a.Set(shop, []announce.Layer2{firstOn(address, "eth0")})
 		time.Sleep(4 * time.Second)
-		check(t, l, 2, address, link.MAC{})
+		finds(t, l, 2, address, link.MAC{})
 		time.Sleep(3 * time.Second)
-		check(t, l, 2, address, mac0)
+		finds(t, l, 2, address, mac0)
 		a.Remove(shop)
 		a.SetConflictDetection(Fast)
 		a.Set(shop, []announce.Layer2{firstOn(address, "eth0")})
 		synctest.Wait()
-		check(t, l, 2, address, link.MAC{})
+		finds(t, l, 2, address, link.MAC{})
 		a.SetConflictDetection(Off)
 		synctest.Wait()
-		check(t, l, 2, address, mac0)
+		finds(t, l, 2, address, mac0)
 		a.Remove(shop)
 		a.Set(shop, []announce.Layer2{firstOn(address, "eth0")})
 		synctest.Wait()
-		check(t, l, 2, address, mac0)
+		finds(t, l, 2, address, mac0)
 	})
 }
 
@@ -245,12 +245,12 @@ func TestProbesThatCannotBeSentProveNothing(t *testing.T) {
 		a.SetLinks(link.Snapshot{eth("eth0", 2, mac0)})
 		a.Set(shop, []announce.Layer2{firstOn(address, "eth0")})
 		time.Sleep(time.Minute)
-		check(t, l, 2, address, link.MAC{})
+		finds(t, l, 2, address, link.MAC{})
 		l.mu.Lock()
 		l.mute[plugOf(2, address)] = false
 		l.mu.Unlock()
 		time.Sleep(2 * time.Second)
-		check(t, l, 2, address, mac0)
+		finds(t, l, 2, address, mac0)
 	})
 }
 

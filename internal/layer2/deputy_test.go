@@ -20,7 +20,7 @@ func TestADeputyAnswersOnBehalfOfTheOwnerAndIsElseSilent(t *testing.T) {
 		if frames := l.take(); len(frames) != 0 {
 			t.Errorf("sent %d frames unasked", len(frames))
 		}
-		check(t, l, 2, address, mac8)
+		finds(t, l, 2, address, mac8)
 		l.show(plugOf(2, address), conflicting(address, mac8))
 		toldNothing(t, a)
 		l.show(plugOf(2, address), conflicting(address, mac9))
@@ -39,13 +39,13 @@ func TestADeputyAnswersOnBehalfOfTheOwnerAndIsElseSilent(t *testing.T) {
 		if frames := l.take(); len(frames) == 0 || frames[0].frame != announcements(address, mac0)[0] {
 			t.Errorf("sent %+v, want the announcement of a takeover", frames)
 		}
-		check(t, l, 2, address, mac0)
+		finds(t, l, 2, address, mac0)
 		a.Remove(blog)
 		synctest.Wait()
-		check(t, l, 2, address, mac8)
+		finds(t, l, 2, address, mac8)
 		a.Set(shop, []announce.Layer2{behalf(mac9, address, "eth0")})
 		synctest.Wait()
-		check(t, l, 2, address, mac9)
+		finds(t, l, 2, address, mac9)
 		l.take()
 		a.SetLinks(nil)
 		a.SetLinks(link.Snapshot{eth("eth0", 2, mac0)})
@@ -53,7 +53,7 @@ func TestADeputyAnswersOnBehalfOfTheOwnerAndIsElseSilent(t *testing.T) {
 		if frames := l.take(); len(frames) != 0 {
 			t.Errorf("sent %d frames after the return of the interface", len(frames))
 		}
-		check(t, l, 2, address, mac9)
+		finds(t, l, 2, address, mac9)
 		if s := a.Stats()[0]; s.Deputized != 1 || s.Takeovers != 1 {
 			t.Errorf("Stats() = %+v", s)
 		}

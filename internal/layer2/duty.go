@@ -43,8 +43,9 @@ type message uint8
 
 const (
 	nothing message = iota
-	probe
+	probe           // before the address is answered
 	announcement
+	check // of an owner: does another host answer, too?
 )
 
 // answer is what the network is to be told of an address that it asks for.
@@ -58,8 +59,9 @@ type answer struct {
 // rival is another host that uses the address. The zero value is none.
 type rival struct {
 	mac link.MAC
-	// seen is when it last showed that or, if it is over, when it was found to be.
-	seen time.Time
+	// seen is when it last showed that or, if it is over, when it was found to be; until is
+	// when it is over or, if it is, forgotten, unless it shows itself again.
+	seen, until time.Time
 	// probe says that it was found before the address was answered.
 	probe, over bool
 }
@@ -71,6 +73,15 @@ type moment struct {
 	random    float64
 	refresh   time.Duration
 	detection Detection
+}
+
+// lasts returns how long an owner takes a conflict to go on that does not show. One that only
+// its checks show must not end between two of them, even if the answer to one is lost.
+func (m moment) lasts() time.Duration {
+	if m.detection == Off {
+		return quiet
+	}
+	return max(quiet, m.refresh*5/2)
 }
 
 // duty is this node's part in one address on one interface. It is a state machine: its methods
@@ -86,7 +97,9 @@ type duty struct {
 	due  time.Time
 	// defend is since when a defense is to be sent, or zero; defended is when the last one was.
 	defend, defended time.Time
-	rival            rival
+	// check is since when a check is to be sent, or zero. Only an owner's is not zero.
+	check time.Time
+	rival rival
 }
 
 // next returns when act is to be called, and whether at all.
@@ -95,8 +108,11 @@ func (d *duty) next() (time.Time, bool) {
 	if !d.defend.IsZero() {
 		at = earlier(at, d.defend)
 	}
+	if !d.check.IsZero() {
+		at = earlier(at, d.check)
+	}
 	if d.aging() {
-		at = earlier(at, d.rival.seen.Add(quiet))
+		at = earlier(at, d.rival.until)
 	}
 	return at, !at.IsZero()
 }
@@ -120,6 +136,8 @@ func (d *duty) says(now time.Time) message {
 	switch {
 	case !d.defend.IsZero():
 		return announcement
+	case !d.check.IsZero():
+		return check
 	case d.due.IsZero() || d.due.After(now):
 		return nothing
 	case d.phase == owning:
@@ -159,7 +177,9 @@ func (d *duty) begin(m moment) {
 }
 
 // end is the event that the interface can be used no more.
-func (d *duty) end() { d.open, d.due, d.defend = false, time.Time{}, time.Time{} }
+func (d *duty) end() {
+	d.open, d.due, d.defend, d.check = false, time.Time{}, time.Time{}, time.Time{}
+}
 
 // assign is the event that the node's role is another. Whether the address is answered for
 // the first time matters no more once that is being found out.
@@ -171,7 +191,8 @@ func (d *duty) assign(r role, m moment) {
 	case r.owner == link.MAC{}:
 		d.take(m)
 	default:
-		d.phase, d.due, d.defend, d.rival.probe = deputizing, time.Time{}, time.Time{}, false
+		d.phase, d.due, d.defend, d.check = deputizing, time.Time{}, time.Time{}, time.Time{}
+		d.rival.probe = false
 	}
 }
 
@@ -180,7 +201,12 @@ func (d *duty) act(m moment) {
 	switch due := !d.due.IsZero() && !d.due.After(m.now); {
 	case !d.defend.IsZero():
 		d.defend, d.defended = time.Time{}, m.now
+	case !d.check.IsZero():
+		d.check = time.Time{}
 	case due && d.phase == owning:
+		if checking(d.step) && m.detection != Off {
+			d.check = m.now
+		}
 		wait, again := following(d.step, m.refresh, m.random)
 		d.step++
 		d.due = time.Time{}
@@ -194,13 +220,16 @@ func (d *duty) act(m moment) {
 		d.take(m)
 	case due:
 		d.detect(m)
-	case !d.aging() || d.rival.seen.Add(quiet).After(m.now):
+	case !d.aging() || d.rival.until.After(m.now):
 	case d.rival.over:
 		d.rival = rival{}
 	default:
-		d.rival.over, d.rival.seen = true, m.now
+		d.rival.expire(m.now)
 	}
 }
+
+// expire ends the conflict.
+func (r *rival) expire(now time.Time) { r.over, r.seen, r.until = true, now, now.Add(quiet) }
 
 // fail is the event that a probe could not be sent, so that the probes prove nothing.
 func (d *duty) fail(m moment) {
@@ -215,7 +244,7 @@ func (d *duty) see(other link.MAC, fellow bool, m moment) {
 	if !d.open || d.phase == waiting {
 		return
 	}
-	d.note(other, m.now)
+	d.note(other, m)
 	switch {
 	case d.phase == probing:
 		d.phase, d.step = blocked, 0
@@ -227,12 +256,16 @@ func (d *duty) see(other link.MAC, fellow bool, m moment) {
 
 // note makes other the rival. If there is one that shows itself still, that stays, so that the
 // news do not change with every frame of a quarrel.
-func (d *duty) note(other link.MAC, now time.Time) {
+func (d *duty) note(other link.MAC, m moment) {
 	r := d.rival
-	if r != (rival{}) && !r.over && r.mac != other && now.Sub(r.seen) < defendInterval {
+	if r != (rival{}) && !r.over && r.mac != other && m.now.Sub(r.seen) < defendInterval {
 		return
 	}
-	d.rival = rival{mac: other, seen: now, probe: d.phase == probing || d.phase == blocked}
+	lasts := quiet
+	if d.phase == owning {
+		lasts = m.lasts()
+	}
+	d.rival = rival{mac: other, seen: m.now, until: m.now.Add(lasts), probe: d.phase == probing || d.phase == blocked}
 }
 
 // detect begins to find out whether another host has the address.
@@ -246,6 +279,7 @@ func (d *duty) detect(m moment) {
 
 // hurry is the event that conflict detection is off: what waits for it begins.
 func (d *duty) hurry(m moment) {
+	d.check = time.Time{}
 	if d.open && (d.phase == probing || d.phase == blocked) {
 		d.take(m)
 	}
@@ -258,12 +292,16 @@ func (d *duty) take(m moment) {
 		d.due = m.now
 	}
 	if d.rival.probe && !d.rival.over {
-		d.rival.over, d.rival.seen = true, m.now
+		d.rival.expire(m.now)
 	}
 }
 
-// reschedule is the event that the refresh interval is another.
+// reschedule is the event that the refresh interval is another. Whether a conflict goes on is
+// then found out anew.
 func (d *duty) reschedule(m moment) {
+	if d.phase == owning && d.rival != (rival{}) && !d.rival.over {
+		d.rival.until = m.now.Add(m.lasts())
+	}
 	if !d.open || d.phase != owning || !refreshing(d.step) {
 		return
 	}

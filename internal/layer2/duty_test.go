@@ -31,9 +31,9 @@ func broken(d *duty, m moment)  { d.fail(m) }
 func becomes(r role) func(*duty, moment) { return func(d *duty, m moment) { d.assign(r, m) } }
 
 // play lets events happen to a duty and lets it act as it wants, until a time, and returns what
-// it said, and how phase and rival changed. Announcements of a takeover after the first are
-// left out, and the refresh is off.
-func play(d *duty, mode Detection, until time.Duration, events []happening) []string {
+// it said, and how phase and rival changed. Announcements after the first of a takeover are
+// left out.
+func play(d *duty, settings moment, until time.Duration, events []happening) []string {
 	start := time.Now()
 	var log []string
 	for {
@@ -47,7 +47,8 @@ func play(d *duty, mode Detection, until time.Duration, events []happening) []st
 		if next < 0 || at > until {
 			return log
 		}
-		before, m := *d, moment{now: start.Add(at), detection: mode}
+		before, m := *d, settings
+		m.now = start.Add(at)
 		said, event := nothing, (*duty).act
 		if next == 0 {
 			event, events = events[0].event, events[1:]
@@ -66,6 +67,8 @@ func diary(at time.Duration, before, after duty, said message, defense bool) []s
 	switch {
 	case said == probe:
 		note("probe")
+	case said == check:
+		note("check")
 	case said == announcement && defense:
 		note("defense")
 	case said == announcement && before.step == 0:
@@ -75,7 +78,7 @@ func diary(at time.Duration, before, after duty, said message, defense bool) []s
 		note([]string{"waiting", "probing", "blocked", "owning", "deputizing"}[after.phase])
 	}
 	was, is := before.rival, after.rival
-	was.seen, is.seen = time.Time{}, time.Time{}
+	was.seen, was.until, is.seen, is.until = time.Time{}, time.Time{}, time.Time{}, time.Time{}
 	switch {
 	case was == is:
 	case is == rival{}:
@@ -99,16 +102,16 @@ func TestDuties(t *testing.T) {
 		events []happening
 		want   string
 	}{
-		{"a known address is answered at once", known, Fast, time.Minute, []happening{{0, opens}}, "0s owning, 0s announcement"},
+		{"a known address is answered at once", known, Fast, time.Minute, []happening{{0, opens}}, "0s owning, 0s announcement, 4s check"},
 		{
 			"an address is answered for the first time after three probes", first, Fast, time.Minute,
 			[]happening{{0, opens}},
-			"0s probing, 0s probe, 100ms probe, 200ms probe, 300ms owning, 300ms announcement",
+			"0s probing, 0s probe, 100ms probe, 200ms probe, 300ms owning, 300ms announcement, 4.3s check",
 		},
 		{
 			"full detection takes its time", first, Full, time.Minute,
 			[]happening{{0, opens}},
-			"0s probing, 0s probe, 1s probe, 2s probe, 4s owning, 4s announcement",
+			"0s probing, 0s probe, 1s probe, 2s probe, 4s owning, 4s announcement, 8s check",
 		},
 		{"with detection off, an address is answered at once", first, Off, time.Minute, []happening{{0, opens}}, "0s owning, 0s announcement"},
 		{
@@ -116,7 +119,7 @@ func TestDuties(t *testing.T) {
 			[]happening{{0, opens}, {150 * time.Millisecond, foreign}, {10200 * time.Millisecond, foreign}},
 			"0s probing, 0s probe, 100ms probe, 150ms blocked, 150ms rival foreign before, " +
 				"10.15s probing, 10.15s probe, 10.2s blocked, " +
-				"20.2s probing, 20.2s probe, 20.3s probe, 20.4s probe, 20.5s owning, 20.5s over, 20.5s announcement, 1m20.5s forgotten",
+				"20.2s probing, 20.2s probe, 20.3s probe, 20.4s probe, 20.5s owning, 20.5s over, 20.5s announcement, 24.5s check, 1m20.5s forgotten",
 		},
 		{
 			"the answer of a fellow node to a probe is a conflict", first, Fast, time.Second,
@@ -131,7 +134,7 @@ func TestDuties(t *testing.T) {
 		{
 			"an address that is answered is not probed, though it becomes first", known, Fast, time.Minute,
 			[]happening{{0, opens}, {time.Second, becomes(first)}, {2 * time.Second, closes}, {3 * time.Second, opens}},
-			"0s owning, 0s announcement, 3s announcement",
+			"0s owning, 0s announcement, 3s announcement, 7s check",
 		},
 		{
 			"detection starts anew if the interface was away meanwhile", first, Fast, time.Second,
@@ -144,29 +147,29 @@ func TestDuties(t *testing.T) {
 			"0s probing, 0s probe, 100ms probe, 250ms probe, 350ms probe, 450ms probe, 550ms owning, 550ms announcement",
 		},
 		{
-			"what waits for detection begins when that is off", first, Fast, time.Minute,
+			"what waits for detection begins when that is off", first, Fast, 3 * time.Second,
 			[]happening{{0, opens}, {50 * time.Millisecond, foreign}, {time.Second, hurries}},
 			"0s probing, 0s probe, 50ms blocked, 50ms rival foreign before, 1s owning, 1s over, 1s announcement",
 		},
 		{
 			"another host that comes later is warded off each 10 s at most, and forgotten", known, Fast, 5 * time.Minute,
 			[]happening{{0, opens}, {10 * time.Second, foreign}, {11 * time.Second, foreign}, {19 * time.Second, foreign}, {20 * time.Second, foreign}},
-			"0s owning, 0s announcement, 10s rival foreign after, 10s defense, 20s defense, 1m20s over, 2m20s forgotten",
+			"0s owning, 0s announcement, 4s check, 10s rival foreign after, 10s defense, 20s defense, 1m20s over, 2m20s forgotten",
 		},
 		{
 			"a conflict that returns is a new one", known, Fast, 100 * time.Second,
 			[]happening{{0, opens}, {10 * time.Second, foreign}, {80 * time.Second, foreign}},
-			"0s owning, 0s announcement, 10s rival foreign after, 10s defense, 1m10s over, 1m20s rival foreign after, 1m20s defense",
+			"0s owning, 0s announcement, 4s check, 10s rival foreign after, 10s defense, 1m10s over, 1m20s rival foreign after, 1m20s defense",
 		},
 		{
 			"a fellow node is not warded off", known, Fast, time.Minute,
 			[]happening{{0, opens}, {10 * time.Second, fellow}},
-			"0s owning, 0s announcement, 10s rival fellow after",
+			"0s owning, 0s announcement, 4s check, 10s rival fellow after",
 		},
 		{
 			"of two that quarrel the first is named until it is silent for 10 s", known, Fast, 40 * time.Second,
 			[]happening{{0, opens}, {10 * time.Second, foreign}, {15 * time.Second, another}, {21 * time.Second, another}},
-			"0s owning, 0s announcement, 10s rival foreign after, 10s defense, 21s rival another after, 21s defense",
+			"0s owning, 0s announcement, 4s check, 10s rival foreign after, 10s defense, 21s rival another after, 21s defense",
 		},
 		{
 			"a deputy never says anything", deputy, Fast, 5 * time.Minute,
@@ -176,12 +179,12 @@ func TestDuties(t *testing.T) {
 		{
 			"a deputy that becomes the owner takes over, also if the address is first", deputy, Fast, time.Minute,
 			[]happening{{0, opens}, {time.Second, becomes(first)}},
-			"0s deputizing, 1s owning, 1s announcement",
+			"0s deputizing, 1s owning, 1s announcement, 5s check",
 		},
 		{
 			"an owner that becomes a deputy is silent", known, Fast, time.Minute,
 			[]happening{{0, opens}, {10 * time.Second, foreign}, {10 * time.Second, becomes(deputy)}, {30 * time.Second, foreign}},
-			"0s owning, 0s announcement, 10s rival foreign after, 10s deputizing",
+			"0s owning, 0s announcement, 4s check, 10s rival foreign after, 10s deputizing",
 		},
 		{
 			"who becomes a deputy while it probes answers at once", first, Fast, time.Second,
@@ -191,12 +194,12 @@ func TestDuties(t *testing.T) {
 		{
 			"a deputy that becomes the owner while the interface is away announces when it returns", deputy, Fast, time.Minute,
 			[]happening{{0, opens}, {time.Second, closes}, {2 * time.Second, becomes(known)}, {3 * time.Second, opens}},
-			"0s deputizing, 2s owning, 3s announcement",
+			"0s deputizing, 2s owning, 3s announcement, 7s check",
 		},
 		{
 			"a role that changes before the interface is there is the one that counts", first, Fast, time.Minute,
 			[]happening{{0, becomes(known)}, {time.Second, opens}},
-			"1s owning, 1s announcement",
+			"1s owning, 1s announcement, 5s check",
 		},
 		{
 			"what is seen while the interface is away does not count", known, Fast, time.Minute,
@@ -207,7 +210,7 @@ func TestDuties(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			if got := strings.Join(play(&duty{role: tt.role}, tt.mode, tt.until, tt.events), ", "); got != tt.want {
+			if got := strings.Join(play(&duty{role: tt.role}, moment{detection: tt.mode}, tt.until, tt.events), ", "); got != tt.want {
 				t.Errorf("\ngot  %s\nwant %s", got, tt.want)
 			}
 		})
@@ -217,13 +220,14 @@ func TestDuties(t *testing.T) {
 // TestDutiesAlwaysHold lets anything happen in any order, and checks what must never be.
 func TestDutiesAlwaysHold(t *testing.T) {
 	t.Parallel()
-	events := []func(*duty, moment){opens, closes, hurries, foreign, another, fellow, broken, becomes(role{}), becomes(role{first: true}), becomes(role{owner: mac8})}
+	events := []func(*duty, moment){opens, closes, hurries, foreign, another, fellow, broken, becomes(role{}), becomes(role{first: true}), becomes(role{owner: mac8}), (*duty).reschedule}
 	rapid.Check(t, func(t *rapid.T) {
 		d := duty{role: rapid.SampledFrom([]role{{}, {first: true}, {owner: mac8}, {owner: mac9, first: true}}).Draw(t, "role")}
 		mode := rapid.SampledFrom([]Detection{Fast, Full}).Draw(t, "mode")
+		refresh := rapid.SampledFrom([]time.Duration{0, time.Second, time.Minute, time.Hour}).Draw(t, "refresh")
 		now, answered, defended := time.Now(), false, time.Time{}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			m := moment{now: now, detection: mode, random: rapid.Float64Range(0, 0.999).Draw(t, "random")}
+			m := moment{now: now, refresh: refresh, detection: mode, random: rapid.Float64Range(0, 0.999).Draw(t, "random")}
 			at, ok := d.next()
 			if ok && rapid.IntRange(0, 3).Draw(t, "what") > 0 {
 				if at.After(now) {
@@ -234,6 +238,8 @@ func TestDutiesAlwaysHold(t *testing.T) {
 				switch {
 				case said != nothing && (!d.open || d.role.owner != link.MAC{}):
 					t.Fatalf("says %v without the interface or as a deputy: %+v", said, d)
+				case said == check && !answered:
+					t.Fatalf("checks what it does not answer: %+v", d)
 				case said == probe && answered:
 					t.Fatalf("probes for what it has answered: %+v", d)
 				case said == announcement && !d.answer().answered:
@@ -242,6 +248,9 @@ func TestDutiesAlwaysHold(t *testing.T) {
 					t.Fatalf("defends after %v", now.Sub(defended))
 				case !d.defend.IsZero():
 					defended = now
+				}
+				if at, _ := d.next(); said == check && at.After(now) {
+					t.Fatalf("a check is not due at once: %+v", d)
 				}
 				d.act(m)
 			} else {

@@ -28,6 +28,7 @@ type lan struct {
 	mute    map[plug]bool // writes fail
 	groups  map[int]map[netip.Addr]bool
 	closed  bool // no group can be joined
+	rival   rivalHost
 	sent    []sent
 }
 
@@ -38,6 +39,27 @@ type plug struct {
 }
 
 func plugOf(index int, address netip.Addr) plug { return plug{index, address.Is6()} }
+
+// rivalHost is another host that answers, like us, who asks for an address; the zero value none.
+type rivalHost struct {
+	mac     link.MAC
+	address netip.Addr
+}
+
+// reply returns what the host answers to a frame, or nil.
+func (r rivalHost) reply(frame []byte) []byte {
+	if r.address.Is4() {
+		if reply, ok := arp.Reply(frame, arp.Addresses{}.With(arp.Entry{Address: r.address}), r.mac); ok {
+			return reply[:]
+		}
+	}
+	if r.address.Is6() {
+		if reply, ok := ndp.Reply(frame, ndp.Addresses{}.With(ndp.Entry{Address: r.address}), r.mac); ok {
+			return reply[:]
+		}
+	}
+	return nil
+}
 
 type sent struct {
 	plug  plug
@@ -155,6 +177,14 @@ func (w *wire) Write(frame []byte) (int, error) {
 		return 0, errors.New("no buffer space available")
 	}
 	w.lan.sent = append(w.lan.sent, sent{w.plug, time.Since(w.lan.began), string(frame)})
+	if reply := w.lan.rival.reply(frame); reply != nil {
+		go func() {
+			select {
+			case w.in <- reply:
+			case <-w.closed:
+			}
+		}()
+	}
 	return len(frame), nil
 }
 
@@ -168,6 +198,13 @@ func (w *wire) Close() error {
 		}
 	})
 	return nil
+}
+
+// compete makes another host answer for address from now on, or with no address, none any more.
+func (l *lan) compete(mac link.MAC, address netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.rival = rivalHost{mac, address}
 }
 
 // take returns what was sent since the last call.
@@ -254,6 +291,17 @@ func eth(name string, index int, mac link.MAC) link.Interface {
 
 func on(address netip.Addr, interfaces ...string) announce.Layer2 {
 	return announce.Layer2{Address: address, Interfaces: interfaces}
+}
+
+// checkOf is the frame by which the node with mac, whose IPv6 link-local address follows from that,
+// checks whether another host answers for address.
+func checkOf(address netip.Addr, mac link.MAC) string {
+	if address.Is6() {
+		f := ndp.Solicit(address, netip.AddrFrom16([16]byte{0xfe, 0x80, 10: 0, 0xff, 0xfe, mac[3], mac[4], mac[5]}), mac)
+		return string(f[:])
+	}
+	f := arp.Probe(address, mac)
+	return string(f[:])
 }
 
 // conflicting is a frame by which another host shows that it uses address.

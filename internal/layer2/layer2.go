@@ -3,7 +3,8 @@
 // announces what it takes over (RFC 5227 section 2.3, RFC 4861 section 7.2.6). Before an
 // address is answered for the first time ever, it finds out whether another host has it (RFC
 // 5227 section 2.1, RFC 4862 section 5.4), and it reports, and defends the address, if one
-// shows later (RFC 5227 section 2.4). It follows interfaces as they come, go and change.
+// shows later (RFC 5227 section 2.4); an owner also asks for that from time to time. It follows
+// interfaces as they come, go and change.
 //
 // It never decides what to announce or where, never puts an address on an interface, never
 // gives up an address by itself, and resolves none.
@@ -123,13 +124,16 @@ func (a *Announcer) SetLinks(links link.Snapshot) {
 }
 
 // SetRefreshInterval sets how often each address is announced again, so that switches that
-// have forgotten the way learn it. It is DefaultRefreshInterval at first; 0 is never.
+// have forgotten the way learn it, and checked for another host that answers for it. It is
+// DefaultRefreshInterval at first; 0 is never: the address is then checked once, 4 s after the
+// takeover.
 func (a *Announcer) SetRefreshInterval(interval time.Duration) {
 	a.post(func(s *state, now time.Time) { s.setRefresh(interval, now) })
 }
 
 // SetConflictDetection says how another host that has an address is looked for before the
-// address is answered for the first time. With Off, addresses that wait for that, or for another
+// address is answered for the first time. With any mode but Off, an owner also checks, 4 s after
+// the takeover and with each refresh, whether another host answers, too. With Off, addresses that wait for that, or for another
 // host to give them up, are answered at once. An unknown mode is Fast.
 func (a *Announcer) SetConflictDetection(mode Detection) {
 	a.post(func(s *state, now time.Time) { s.setDetection(mode, now) })

@@ -24,8 +24,8 @@ type responder interface {
 	// and tries the rest again when it is called again, also without changes. Only the
 	// goroutine of Run calls it.
 	update(changes []change) error
-	// frames returns a message about address, as one frame or several.
-	frames(m message, address netip.Addr) [][]byte
+	// frames returns a message about address, as one frame or several, to send from an interface.
+	frames(m message, address netip.Addr, from link.Interface) [][]byte
 	// serve answers what arrives until the socket is closed or fails. It tells conflict of each
 	// sign of another host that uses an address; that must not block.
 	serve(conflict func(netip.Addr, link.MAC)) error
@@ -131,13 +131,14 @@ func (r *overARP) update(changes []change) error {
 	return nil
 }
 
-// frames announces in both forms, since there are hosts that heed only one.
-func (r *overARP) frames(m message, address netip.Addr) [][]byte {
-	if m == probe {
-		f := arp.Probe(address, r.mac)
+// frames announces in both forms, since there are hosts that heed only one. A check is a probe:
+// who has the address answers it to us alone.
+func (r *overARP) frames(m message, address netip.Addr, from link.Interface) [][]byte {
+	if m == probe || m == check {
+		f := arp.Probe(address, from.MAC)
 		return [][]byte{f[:]}
 	}
-	request, reply := arp.AnnounceRequest(address, r.mac), arp.AnnounceReply(address, r.mac)
+	request, reply := arp.AnnounceRequest(address, from.MAC), arp.AnnounceReply(address, from.MAC)
 	return [][]byte{request[:], reply[:]}
 }
 
@@ -207,12 +208,31 @@ func (r *overNDP) update(changes []change) error {
 	return failed
 }
 
-func (r *overNDP) frames(m message, address netip.Addr) [][]byte {
-	f := ndp.Announce(address, r.self.MAC)
-	if m == probe {
-		f = ndp.Probe(address, r.self.MAC, r.self.Nonce)
+// frames checks by a solicitation, not a probe: the answer to a probe goes to all nodes, and would
+// lead them to the other host.
+func (r *overNDP) frames(m message, address netip.Addr, from link.Interface) [][]byte {
+	var f ndp.Frame
+	switch m {
+	case probe:
+		f = ndp.Probe(address, from.MAC, r.self.Nonce)
+	case check:
+		f = ndp.Solicit(address, linkLocal(from), from.MAC)
+	default:
+		f = ndp.Announce(address, from.MAC)
 	}
 	return [][]byte{f[:]}
+}
+
+// linkLocal returns the IPv6 link-local address of an interface, or, if there is none that may be
+// used, the one that follows from the MAC (RFC 4291 appendix A).
+func linkLocal(i link.Interface) netip.Addr {
+	for _, a := range i.Addresses {
+		if own := a.Prefix.Addr().WithZone(""); own.Is6() && own.IsLinkLocalUnicast() && a.Stable {
+			return own
+		}
+	}
+	m := i.MAC
+	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]})
 }
 
 func (r *overNDP) serve(conflict func(netip.Addr, link.MAC)) error {

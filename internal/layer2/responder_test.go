@@ -19,8 +19,8 @@ func TestAGroupThatCannotBeJoinedIsTriedAgainAndKeepsNothingFromBeingAnswered(t 
 		a.SetLinks(link.Snapshot{eth("eth0", 2, mac0)})
 		a.Set(shop, []announce.Layer2{on(vip6, "eth0"), on(vip, "eth0")})
 		time.Sleep(time.Minute)
-		check(t, l, 2, vip6, mac0)
-		check(t, l, 2, vip, mac0)
+		finds(t, l, 2, vip6, mac0)
+		finds(t, l, 2, vip, mac0)
 		if s := a.Stats()[0]; s.Problem != "no room for groups" || !s.Open || s.Errors < 5 || s.Errors > 20 {
 			t.Errorf("Stats() = %+v", s)
 		}
@@ -47,7 +47,7 @@ func TestTheFamiliesOfAnInterfaceDoNotHoldUpEachOther(t *testing.T) {
 		a.SetLinks(link.Snapshot{eth("eth0", 2, mac0)})
 		a.Set(shop, []announce.Layer2{on(vip6, "eth0"), on(vip, "eth0")})
 		time.Sleep(time.Minute)
-		check(t, l, 2, vip, mac0)
+		finds(t, l, 2, vip, mac0)
 		if s := a.Stats()[0]; s.Open || s.Problem != "IPv6 is off" || s.Addresses != 2 {
 			t.Errorf("Stats() = %+v", s)
 		}
@@ -55,7 +55,7 @@ func TestTheFamiliesOfAnInterfaceDoNotHoldUpEachOther(t *testing.T) {
 		clear(l.refuse)
 		l.mu.Unlock()
 		time.Sleep(lastRetry)
-		check(t, l, 2, vip6, mac0)
+		finds(t, l, 2, vip6, mac0)
 		a.Set(shop, []announce.Layer2{on(vip6, "eth0")})
 		synctest.Wait()
 		if s := a.Stats()[0]; len(l.sockets) != 1 || !s.Open || s.Problem != "" {

@@ -6,7 +6,8 @@ import "time"
 const DefaultRefreshInterval = 60 * time.Second
 
 // Detection is how thoroughly the network is asked whether another host has an address before
-// that is answered for the first time. The values are those of Settings.
+// that is answered for the first time, and whether it is asked again while it is answered. The
+// values are those of Settings.
 type Detection string
 
 const (
@@ -19,7 +20,7 @@ const (
 )
 
 const (
-	// frameRate bounds the probes and announcements a second that this node sends on all
+	// frameRate bounds the probes, announcements and checks a second that this node sends on all
 	// interfaces together: 10,000 IPv4 addresses, two frames each, are taken over in 5 s, at 2
 	// Mbit/s.
 	frameRate = 4000
@@ -51,7 +52,7 @@ const (
 	defendInterval = 10 * time.Second
 	// lookPause is the least time between two looks at what was seen of other hosts.
 	lookPause = 20 * time.Millisecond
-	// quiet is how long nothing must be seen of a conflict for it to be over.
+	// quiet is how long, at least, nothing must be seen of a conflict for it to be over.
 	quiet = 60 * time.Second
 
 	firstRetry = 100 * time.Millisecond
@@ -86,6 +87,12 @@ func following(step int, refresh time.Duration, random float64) (time.Duration, 
 
 // refreshing says whether announcement number step of an address is a refresh.
 func refreshing(step int) bool { return step > len(takeover()) }
+
+// checking says whether announcement number step of an address is followed by a check. Another
+// host may begin to answer for the address when this node does, or later: kube-proxy in IPVS mode
+// puts it on an interface of every node when the Service gets it, and without strictARP the
+// kernels then answer ARP for it.
+func checking(step int) bool { return step >= len(takeover()) }
 
 // listening returns the wait after sent probes, before the next one or, after the last, before
 // the address is found free. random is in [0, 1).

@@ -266,7 +266,7 @@ func (s *state) act(now, otherwise time.Time) time.Time {
 		}
 		event := (*duty).act
 		if m := e.duty.says(now); m != nothing {
-			frames := e.side.responder.frames(m, e.address)
+			frames := e.side.responder.frames(m, e.address, e.side.port.link)
 			if !s.limit.AllowN(now, len(frames)) {
 				return now.Add(ratePause)
 			}

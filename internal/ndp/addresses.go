@@ -18,11 +18,19 @@ type Entry struct {
 
 // Addresses is a set of IPv6 addresses, each with the link-layer address to give for it. It
 // is a value that never changes, so it may be shared between goroutines; With and Without
-// return a changed copy, at the cost of copying 24 bytes an address, however many change at
-// once. The zero value is the empty set.
+// return a changed copy, which shares with the old one what is the same in both. A change of a
+// few addresses among 10,000 copies some 6 kB. The zero value is the empty set.
 type Addresses struct {
-	sorted []entry
+	// chunks are in order, and so are the addresses in each. None is empty or holds more than
+	// chunkLen, and two neighbors together hold more than half of that, so there are never
+	// many more than are needed. They are never modified.
+	chunks [][]entry
+	count  int
 }
+
+// chunkLen is how many addresses a chunk holds at most. A change copies one chunk and the list
+// of all, so the square root of the number of addresses is about the best.
+const chunkLen = 128
 
 // entry is an Entry as it is stored.
 type entry struct {
@@ -40,50 +48,96 @@ func (k key) compare(other key) int {
 	return cmp.Compare(k.lo, other.lo)
 }
 
+// edit is what is to be done about one address: to have the entry in the set, or none for it.
+type edit struct {
+	entry
+	remove bool
+}
+
 // With returns the set with entries added; one whose address is already in the set replaces
 // that, and a later one an earlier one. It panics if an address is not IPv6, is mapped from
 // IPv4 or has a zone.
 func (a Addresses) With(entries ...Entry) Addresses {
-	added := make([]entry, 0, len(entries))
+	edits := make([]edit, 0, len(entries))
 	for _, e := range entries {
-		added = append(added, entry{value(e.Address), e.MAC})
+		edits = append(edits, edit{entry: entry{value(e.Address), e.MAC}})
 	}
-	// Stable, so that of equal ones the last one given is the last.
-	slices.SortStableFunc(added, func(x, y entry) int { return x.address.compare(y.address) })
-	sorted := make([]entry, 0, len(a.sorted)+len(added))
-	rest := a.sorted
-	for i, e := range added {
-		if i+1 < len(added) && added[i+1].address == e.address {
-			continue
-		}
-		n, found := find(rest, e.address)
-		sorted = append(append(sorted, rest[:n]...), e)
-		rest = rest[n:]
-		if found {
-			rest = rest[1:]
-		}
-	}
-	return Addresses{append(sorted, rest...)}
+	return a.edited(edits)
 }
 
 // Without returns the set with addresses removed. It panics where With would.
 func (a Addresses) Without(addresses ...netip.Addr) Addresses {
-	gone := make([]key, 0, len(addresses))
+	edits := make([]edit, 0, len(addresses))
 	for _, x := range addresses {
-		gone = append(gone, value(x))
+		edits = append(edits, edit{entry: entry{address: value(x)}, remove: true})
 	}
-	slices.SortFunc(gone, key.compare)
-	sorted := make([]entry, 0, len(a.sorted))
-	rest := a.sorted
-	for _, k := range gone {
-		n, found := find(rest, k)
-		sorted = append(sorted, rest[:n]...)
-		rest = rest[n:]
-		if found {
-			rest = rest[1:]
+	return a.edited(edits)
+}
+
+// edited returns the set after edits, of which a later one for the same address counts. It
+// sorts them in place.
+func (a Addresses) edited(edits []edit) Addresses {
+	if len(edits) == 0 {
+		return a
+	}
+	// Stable, so that of equal ones the last one given is the last.
+	slices.SortStableFunc(edits, func(x, y edit) int { return x.address.compare(y.address) })
+	var changed Addresses
+	chunks := a.chunks
+	if len(chunks) == 0 {
+		chunks = [][]entry{nil}
+	}
+	changed.chunks = make([][]entry, 0, len(chunks)+len(edits)/chunkLen+1)
+	for i, chunk := range chunks {
+		n := len(edits) // those for this chunk: all up to where the next begins
+		if i+1 < len(chunks) {
+			n, _ = slices.BinarySearchFunc(edits, chunks[i+1][0].address, func(e edit, k key) int { return e.address.compare(k) })
+		}
+		if n > 0 {
+			chunk = merge(chunk, edits[:n])
+			edits = edits[n:]
+		}
+		changed.append(chunk)
+	}
+	return changed
+}
+
+// append adds the entries of a chunk, which may be empty or too long, behind all others.
+func (a *Addresses) append(chunk []entry) {
+	a.count += len(chunk)
+	last := len(a.chunks) - 1
+	switch {
+	case len(chunk) == 0:
+	case last >= 0 && len(a.chunks[last])+len(chunk) <= chunkLen/2:
+		a.chunks[last] = slices.Concat(a.chunks[last], chunk)
+	case len(chunk) <= chunkLen:
+		a.chunks = append(a.chunks, chunk)
+	default:
+		parts := (len(chunk) + chunkLen - 1) / chunkLen
+		for i := range parts { // each in memory of its own, so that none keeps that of the others
+			a.chunks = append(a.chunks, slices.Clone(chunk[len(chunk)*i/parts:len(chunk)*(i+1)/parts]))
 		}
 	}
-	return Addresses{append(sorted, rest...)}
+}
+
+// merge returns a copy of sorted after edits, which are sorted, too.
+func merge(sorted []entry, edits []edit) []entry {
+	merged := make([]entry, 0, len(sorted)+len(edits))
+	for i, e := range edits {
+		if i+1 < len(edits) && edits[i+1].address == e.address {
+			continue
+		}
+		n, found := find(sorted, e.address)
+		merged = append(merged, sorted[:n]...)
+		sorted = sorted[n:]
+		if found {
+			sorted = sorted[1:]
+		}
+		if !e.remove {
+			merged = append(merged, e.entry)
+		}
+	}
+	return append(merged, sorted...)
 }
 
 // Contains says whether address is in the set; one that With refuses never is.
@@ -101,14 +155,21 @@ func (a Addresses) Find(address netip.Addr) (MAC, bool) {
 }
 
 // Len returns the number of addresses in the set.
-func (a Addresses) Len() int { return len(a.sorted) }
+func (a Addresses) Len() int { return a.count }
 
 func (a Addresses) find(k key) (MAC, bool) {
-	i, found := find(a.sorted, k)
+	i, found := slices.BinarySearchFunc(a.chunks, k, func(chunk []entry, k key) int { return chunk[0].address.compare(k) })
+	if !found {
+		if i == 0 {
+			return MAC{}, false
+		}
+		i-- // the last that begins before k
+	}
+	at, found := find(a.chunks[i], k)
 	if !found {
 		return MAC{}, false
 	}
-	return a.sorted[i].mac, true
+	return a.chunks[i][at].mac, true
 }
 
 func find(sorted []entry, k key) (int, bool) {

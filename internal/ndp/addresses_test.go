@@ -2,7 +2,9 @@ package ndp
 
 import (
 	"encoding/binary"
+	"maps"
 	"net/netip"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -43,7 +45,48 @@ func TestAddressesAgreeWithAMap(t *testing.T) {
 	})
 }
 
+// TestLargeSetsAgreeWithAMap changes runs of neighboring addresses, long and short.
+func TestLargeSetsAgreeWithAMap(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var set Addresses
+		oracle := map[netip.Addr]MAC{}
+		for range rapid.IntRange(0, 12).Draw(t, "steps") {
+			first, length := rapid.IntRange(0, 1000).Draw(t, "first"), rapid.SampledFrom([]int{1, 2, 60, 130, 700}).Draw(t, "length")
+			step := rapid.IntRange(1, 3).Draw(t, "step")
+			mac, add := MAC{2, rapid.Byte().Draw(t, "mac")}, rapid.Bool().Draw(t, "add")
+			before, was := set, maps.Clone(oracle)
+			var added []Entry
+			var removed []netip.Addr
+			for i := first; i < first+length; i += step {
+				added, removed = append(added, Entry{numbered(i), mac}), append(removed, numbered(i))
+				if add {
+					oracle[numbered(i)] = mac
+				} else {
+					delete(oracle, numbered(i))
+				}
+			}
+			if add {
+				set = set.With(added...)
+			} else {
+				set = set.Without(removed...)
+			}
+			agree(t, before, was)
+			agree(t, set, oracle)
+		}
+	})
+}
+
 func agree(t *rapid.T, set Addresses, oracle map[netip.Addr]MAC) {
+	whole := slices.Concat(set.chunks...)
+	if len(whole) != set.count || !slices.IsSortedFunc(whole, func(x, y entry) int { return x.address.compare(y.address) }) {
+		t.Fatalf("counts %d of %d addresses, or they are not in order", set.count, len(whole))
+	}
+	for i, chunk := range set.chunks {
+		if len(chunk) == 0 || len(chunk) > chunkLen || i > 0 && len(set.chunks[i-1])+len(chunk) <= chunkLen/2 {
+			t.Fatalf("chunk %d holds %d addresses", i, len(chunk))
+		}
+	}
 	if set.Len() != len(oracle) {
 		t.Fatalf("Len() = %d, want %d", set.Len(), len(oracle))
 	}
@@ -99,6 +142,23 @@ func BenchmarkWithOneByOne(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func BenchmarkWithoutOneByOne(b *testing.B) {
+	all := many(10000)
+	for b.Loop() {
+		set := all
+		for i := range 10000 {
+			set = set.Without(numbered(i))
+		}
+	}
+}
+
+func BenchmarkFind(b *testing.B) {
+	set := many(10000)
+	for b.Loop() {
+		set.Contains(numbered(7777))
 	}
 }
 
