@@ -40,15 +40,21 @@ func TestANodeIsAskedForOnEachNetworkThatItShares(t *testing.T) {
 	}{
 		"the IPv4 address of the common network": {
 			[]link.Interface{face("eth0", 1, "10.0.0.1/24", "fd00::1/64"), face("eth1", 2, "172.16.0.1/24")},
-			said("b", face("ens3", 3, "10.0.0.2/24", "fd00::2/64")), []string{"10.0.0.2 on eth0"}, true,
+			said("b", face("ens3", 3, "10.0.0.2/24", "fd00::2/64")),
+			[]string{"10.0.0.2 on eth0"},
+			true,
 		},
 		"both networks, if both are common": {
 			[]link.Interface{face("eth0", 1, "10.0.0.1/24"), face("eth1", 2, "172.16.0.1/24")},
-			said("b", face("eth0", 3, "10.0.0.2/24"), face("eth1", 4, "172.16.0.2/24")), []string{"10.0.0.2 on eth0", "172.16.0.2 on eth1"}, true,
+			said("b", face("eth0", 3, "10.0.0.2/24"), face("eth1", 4, "172.16.0.2/24")),
+			[]string{"10.0.0.2 on eth0", "172.16.0.2 on eth1"},
+			true,
 		},
 		"without IPv4 the link-local address": {
 			[]link.Interface{face("eth0", 1, "fd00::1/64", "fe80::1/64")},
-			said("b", face("eth0", 3, "fd00::2/64", "fe80::2/64")), []string{"fe80::2 on eth0"}, true,
+			said("b", face("eth0", 3, "fd00::2/64", "fe80::2/64")),
+			[]string{"fe80::2 on eth0"},
+			true,
 		},
 		"no common network, so nobody can be asked, though there is an address to ask for": {
 			[]link.Interface{face("eth0", 1, "192.0.2.1/24")}, said("b", face("eth0", 3, "10.0.0.2/24")), nil, true,

@@ -27,8 +27,11 @@ func full(nodes, services int) (*announce.State, announce.MembersKnown, time.Tim
 	}
 	s := announce.NewState("n000")
 	facts := []announce.Fact{
-		announce.Configured{Config: w.Config}, announce.NamespacesKnown{Labels: map[string]labels.Set{"shop": {}}},
-		announce.GraceKnown{Grace: 30 * time.Second}, announce.NodesKnown{Nodes: w.Nodes}, members,
+		announce.Configured{Config: w.Config},
+		announce.NamespacesKnown{Labels: map[string]labels.Set{"shop": {}}},
+		announce.GraceKnown{Grace: 30 * time.Second},
+		announce.NodesKnown{Nodes: w.Nodes},
+		members,
 	}
 	for i := range services {
 		one := service(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}).String())

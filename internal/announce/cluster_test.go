@@ -81,8 +81,11 @@ func (c *cluster) boot(x *simulated, joined bool) {
 	l2(nil)(&w)
 	x.state, x.answers, x.joined, x.away = announce.NewState(x.name), map[netip.Addr]bool{}, joined, false
 	facts := []announce.Fact{
-		announce.Configured{Config: w.Config}, announce.NamespacesKnown{Labels: map[string]labels.Set{"shop": {}}},
-		announce.GraceKnown{Grace: 30 * time.Second}, announce.NodesKnown{Nodes: c.api}, x.members(),
+		announce.Configured{Config: w.Config},
+		announce.NamespacesKnown{Labels: map[string]labels.Set{"shop": {}}},
+		announce.GraceKnown{Grace: 30 * time.Second},
+		announce.NodesKnown{Nodes: c.api},
+		x.members(),
 	}
 	for _, s := range c.units {
 		facts = append(facts, announce.Known{Service: s})
