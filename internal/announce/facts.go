@@ -134,16 +134,19 @@ func (s *State) form(keys []name.ServiceKey, now time.Time, t *touched) {
 		u.name = s.nameOf(u)
 		old := before[key]
 		if old != nil {
-			u.since, u.answered = old.since, old.answered && old.name == u.name
+			u.answered = old.answered && old.name == u.name
 		}
 		for _, member := range u.services {
 			s.unitOf[member] = u
 		}
 		s.units[u.name] = u
-		if u.owner == "" && old != nil && old.owner != "" && u.name.IsValid() && s.claims.best(s.addresses(u)).Epoch == 0 {
+		if all := s.addresses(u); old != nil && old.owner != "" && len(all) > 0 && s.claims.best(all).Epoch == 0 {
 			s.claims.learn(election.Claim{Unit: u.name, Owner: old.owner, Successor: old.successor, Epoch: 1}, now)
 		}
 		s.index(u)
+		if old != nil && old.owner == u.owner {
+			u.since = old.since
+		}
 		t.units[u] = true
 	}
 }
@@ -198,6 +201,9 @@ func (f GraceKnown) tell(s *State, _ time.Time, t *touched) {
 
 func (f NodesKnown) tell(s *State, now time.Time, t *touched) {
 	s.nodes = f.Nodes
+	maps.DeleteFunc(s.reports, func(n name.NodeName, _ Report) bool {
+		return n != s.view.Self && !slices.ContainsFunc(f.Nodes, func(x Node) bool { return x.Name == n })
+	})
 	s.merge(now, t)
 	if n, known := s.view.node(s.view.Self); known {
 		if s.asked != nil && *s.asked != n.Rebalance && n.Rebalance != "" {
@@ -211,6 +217,9 @@ func (f NodesKnown) tell(s *State, now time.Time, t *touched) {
 func (f MembersKnown) tell(s *State, now time.Time, t *touched) {
 	if s.members == nil || s.members.Joined != f.Joined || s.members.Deaf != f.Deaf {
 		t.all = true
+	}
+	if f.Joined && !s.view.Joined {
+		s.view.JoinedAt = now
 	}
 	s.members = &f
 	s.view.Joined, s.view.Deaf = f.Joined, f.Deaf

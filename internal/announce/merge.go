@@ -1,6 +1,7 @@
 package announce
 
 import (
+	"cmp"
 	"reflect"
 	"slices"
 	"time"
@@ -11,38 +12,46 @@ import (
 // merge makes the view's nodes from what the API, the other speakers and the own node say, and
 // has planned anew what that touches.
 func (s *State) merge(now time.Time, t *touched) {
-	before := s.view.Nodes
-	s.view.Nodes = make([]Node, len(s.nodes))
+	before := s.view
+	nodes := s.nodes
+	if self, known := before.node(before.Self); known && !slices.ContainsFunc(nodes, func(n Node) bool { return n.Name == self.Name }) {
+		gone := *self // until another has what it owned
+		gone.Drain = deleted
+		nodes = append(slices.Clone(nodes), gone)
+		slices.SortFunc(nodes, func(x, y Node) int { return cmp.Compare(x.Name, y.Name) })
+	}
+	s.view.Nodes = make([]Node, len(nodes))
 	changed := map[name.NodeName]bool{} // in health alone
-	more := len(before) != len(s.nodes)
-	for i, n := range s.nodes {
+	more, sessions := len(before.Nodes) != len(nodes), false
+	for i, n := range nodes {
 		s.complete(&n)
-		old := i < len(before) && before[i].Name == n.Name
-		if old {
-			n.Steady = before[i].Steady
-		}
-		switch {
-		case !old:
+		n.Steady = now
+		switch old, known := before.node(n.Name); {
+		case !known || !same(*old, n):
 			more = true
-		case !same(before[i], n):
-			more = true
-		case before[i].Health != n.Health || !before[i].HealthSince.Equal(n.HealthSince):
+		case old.Health != n.Health || !old.HealthSince.Equal(n.HealthSince):
 			changed[n.Name] = true
 		default:
-			s.view.Nodes[i] = n
-			continue
+			n.Steady = old.Steady
+			sessions = sessions || !slices.Equal(old.Established, n.Established)
 		}
-		n.Steady = now
 		s.view.Nodes[i] = n
 	}
 	if more {
 		t.all = true
 		return
 	}
+	if sessions || len(changed) > 0 {
+		s.version++
+	}
+	for _, u := range s.units {
+		if sessions && u.bgp {
+			t.units[u] = true
+		}
+	}
 	if len(changed) == 0 {
 		return
 	}
-	s.version++
 	prefers := slices.ContainsFunc(s.view.Config.L2, func(a L2Advertisement) bool { return len(a.Preferred) > 0 })
 	for _, u := range s.units {
 		if prefers || u.owner == "" || u.successor == "" || !u.since.IsZero() || u.resting(s) || changed[u.owner] || changed[u.successor] {
@@ -74,8 +83,12 @@ func (s *State) complete(n *Node) {
 	}
 }
 
-// leaving is the drain signal of a speaker that stops for good.
-const leaving = "its speaker leaves"
+// leaving and deleted are the drain signals of a speaker that stops for good, and, to the own
+// node, of its own Node that is no more.
+const (
+	leaving = "its speaker leaves"
+	deleted = "its Node is deleted"
+)
 
 // resting says whether the owner of a unit is known, and neither fit nor dead.
 func (u *unit) resting(s *State) bool {
@@ -83,9 +96,9 @@ func (u *unit) resting(s *State) bool {
 	return known && (n.Health == Silent || n.Health == Unheard)
 }
 
-// same says whether two states of a node differ in health at most.
+// same says whether two states of a node differ in health and sessions at most.
 func same(x, y Node) bool {
-	x.Health, x.HealthSince, x.Steady = y.Health, y.HealthSince, y.Steady
+	x.Health, x.HealthSince, x.Steady, x.Established = y.Health, y.HealthSince, y.Steady, y.Established
 	return reflect.DeepEqual(x, y)
 }
 

@@ -23,6 +23,9 @@ type Report struct {
 	Leaving bool `json:"l,omitempty"`
 }
 
+// numberMax bounds epochs and numbers of reports, so that there is always a next one.
+const numberMax = 1 << 62
+
 // News is what speakers tell each other.
 type News struct {
 	Claims  []election.Claim `json:"c,omitempty"`
@@ -48,13 +51,13 @@ func DecodeNews(b []byte) (News, error) {
 		return News{}, fmt.Errorf("decode news: %w", err)
 	}
 	for _, c := range n.Claims {
-		if !c.Unit.IsValid() || c.Unit.Zone() != "" || c.Owner == "" || c.Epoch == 0 {
-			return News{}, errors.New("decode news: a claim lacks its unit, owner or epoch")
+		if !c.Unit.IsValid() || c.Unit.Zone() != "" || c.Owner == "" || c.Epoch == 0 || c.Epoch > numberMax {
+			return News{}, errors.New("decode news: a claim lacks its unit or owner, or has an impossible epoch")
 		}
 	}
 	for _, r := range n.Reports {
-		if r.Node == "" || r.Proxy > ProxyUnknown {
-			return News{}, errors.New("decode news: a report lacks its node or has an unknown state")
+		if r.Node == "" || r.Number > numberMax {
+			return News{}, errors.New("decode news: a report lacks its node or has an impossible number")
 		}
 	}
 	return n, nil
@@ -86,6 +89,8 @@ func (f Heard) tell(s *State, now time.Time, t *touched) {
 			for _, key := range s.holders[c.Unit] {
 				t.units[s.unitOf[key]] = true
 			}
+		} else if better := s.claims.known[c.Unit]; better.Owner == s.view.Self && better.Beats(c) && s.known(c.Unit) {
+			s.outbox.Claims = append(s.outbox.Claims, better) // who said that does not know of it
 		}
 	}
 	changed := false

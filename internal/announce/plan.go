@@ -43,8 +43,13 @@ type Plans struct {
 	Decisions []Decision
 	// Claim is one that the view's node makes now, or the zero value.
 	Claim election.Claim
-	// Orphaned says that nobody has claimed the unit, or an owner that may not go on.
+	// Orphaned says that nobody has claimed the unit, or an owner that may not go on, though
+	// there are candidates.
 	Orphaned bool
+	// Announced is an address of the unit that its owner answers for, if there is one.
+	Announced netip.Addr
+	// BGP says that nodes announce something of it by BGP.
+	BGP bool
 	// Deputizes is the owner in whose place the view's node answers, or empty.
 	Deputizes name.NodeName
 	// Again is when to plan again though nothing changed; zero: never.
@@ -83,6 +88,10 @@ func Plan(u Unit, v *View, now time.Time) Plans {
 			if l2.owner == "" {
 				no2 = own.rosters[i].refusal()
 			}
+		}
+		plans.BGP = plans.BGP || len(bgp) > 0
+		if len(l2.announced) > 0 && !plans.Announced.IsValid() {
+			plans.Announced = l2.announced[0]
 		}
 		d := Decision{Owner: l2.owner, Layer2: l2.answers}
 		if node, ok := v.node(v.Self); ok {

@@ -18,6 +18,10 @@ type option struct {
 	preference int
 }
 
+// placeAfter is how long a node that has just joined leaves units alone that nobody has
+// claimed: when all nodes start at the same time, the first would take all.
+const placeAfter = time.Second
+
 // roster is who could answer for one Service, or the first rule that said no.
 type roster struct {
 	service *Service
@@ -123,7 +127,7 @@ func preference(n *Node, addresses []wanted) int {
 	return sum
 }
 
-// refusal says why nobody answers for the Service of an roster.
+// refusal says why nobody answers for the Service of a roster.
 func (o *roster) refusal() refusal {
 	switch {
 	case o.no.reason != "":
@@ -155,7 +159,8 @@ type Unit struct {
 type ownership struct {
 	election.Outcome
 	situation election.Situation
-	// orphaned says that nobody has claimed the unit, or an owner that is unfit.
+	// orphaned says that nobody has claimed the unit, or an owner that is unfit, though there
+	// are candidates.
 	orphaned bool
 	rosters  []roster // of each Service
 }
@@ -179,9 +184,13 @@ func (v *View) own(u *Unit, now time.Time) ownership {
 	}
 	s := v.situation(u, common, now)
 	own.situation, own.Outcome = s, election.Decide(s)
-	own.orphaned = s.Claim.Epoch == 0 || s.Owner == election.Unfit
-	if v.Self != "" && !v.Joined {
-		own.Answers, own.Claim = false, election.Claim{}
+	own.orphaned = (s.Claim.Epoch == 0 || s.Owner == election.Unfit) && len(s.Candidates) > 0
+	switch {
+	case v.Self == "":
+	case !v.Joined:
+		own.orphaned, own.Answers, own.Claim = false, false, election.Claim{}
+	case s.Owner == election.Unfit && own.Claim.Epoch == 0 && !u.Answered:
+		own.Answers = false // it cannot hand over what it has not taken since its speaker started
 	}
 	return own
 }
@@ -191,6 +200,9 @@ func (v *View) situation(u *Unit, able []option, now time.Time) election.Situati
 	s := election.Situation{Self: v.Self, Unit: u.Name, Claim: u.Claim, Since: u.Since, Now: now}
 	if s.Since.IsZero() {
 		s.Since = now
+	}
+	if begin := v.JoinedAt.Add(placeAfter); u.Claim.Epoch == 0 && !v.JoinedAt.IsZero() && s.Since.Before(begin) {
+		s.Since = begin
 	}
 	for _, o := range able {
 		n := o.node

@@ -324,8 +324,13 @@ func TestStep(t *testing.T) {
 	if got := s.Step(now, announce.MembersKnown{}); len(got) != 1 || got[0].Decision.Owner != "" {
 		t.Errorf("gossip knows nobody: got %+v, want that nobody owns it", got)
 	}
-	if got := s.Step(now, announce.MembersKnown{Joined: true, Members: []announce.Member{{Node: "a", Health: announce.Alive}}}); len(got) != 1 || got[0].Decision.Owner != "a" || len(got[0].Decision.Layer2) != 1 {
-		t.Errorf("gossip knows a alone: got %+v, want that a answers", got)
+	now = now.Add(time.Hour)
+	if got := s.Step(now, announce.MembersKnown{Joined: true, Members: []announce.Member{{Node: "a", Health: announce.Alive}}}); len(got) != 1 || got[0].Decision.Owner != "a" || len(got[0].Decision.Layer2) != 0 {
+		t.Errorf("gossip knows a alone: got %+v, want that a is about to answer", got)
+	}
+	now = now.Add(time.Second)
+	if got := s.Step(now); len(got) != 1 || got[0].Decision.Owner != "a" || len(got[0].Decision.Layer2) != 1 {
+		t.Errorf("a while later: got %+v, want that a answers", got)
 	}
 	if got := s.Step(now, announce.SelfKnown{Proxy: announce.ProxyReady}); len(got) != 1 || got[0].Decision.Verdict.Reason != v1alpha1.ReasonNoInterface {
 		t.Errorf("the own links are gone: got %+v, want NoInterface", got)

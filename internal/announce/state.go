@@ -59,6 +59,10 @@ type unit struct {
 	deputizes name.NodeName
 	// answers says that the own node answers as the owner, answered that it has before.
 	answers, answered bool
+	// announced is an address that its owner answers for, if there is one; bgp says that nodes
+	// announce something of it by BGP.
+	announced netip.Addr
+	bgp       bool
 }
 
 // NewState returns a State that knows nothing; self is the node to plan for, or "".
@@ -82,6 +86,7 @@ type touched struct {
 // fact touches, and whose time has not come, are not planned anew.
 func (s *State) Step(now time.Time, facts ...Fact) []Change {
 	t := touched{units: map[*unit]bool{}}
+	s.claims.sweep(now, s.known)
 	for _, f := range facts {
 		f.tell(s, now, &t)
 	}
@@ -96,7 +101,6 @@ func (s *State) Step(now time.Time, facts ...Fact) []Change {
 			t.units[u] = true
 		}
 	}
-	s.claims.sweep(now, s.known)
 	var changes []Change
 	for _, key := range t.gone {
 		if _, known := s.decided[key]; known && s.unitOf[key] == nil {
@@ -124,6 +128,8 @@ func (s *State) plan(u *unit, now time.Time, changes []Change) []Change {
 		s.claim(p.Claim, now)
 		p.Orphaned = false
 	}
+	s.claimRest(u, now)
+	u.announced, u.bgp = p.Announced, p.BGP
 	s.wait(u, p.Again)
 	s.deputize(u, p.Deputizes)
 	switch {
@@ -143,6 +149,19 @@ func (s *State) plan(u *unit, now time.Time, changes []Change) []Change {
 		}
 	}
 	return changes
+}
+
+// claimRest claims those other addresses of a unit of the own node's that somebody else has
+// claimed, so that they stay together, whatever becomes of the unit.
+func (s *State) claimRest(u *unit, now time.Time) {
+	if u.owner != s.view.Self || u.owner == "" {
+		return
+	}
+	for _, a := range s.addresses(u) {
+		if c, known := s.claims.known[a]; known && c.Owner != s.view.Self {
+			s.claim(election.Claim{Unit: a, Owner: u.owner, Successor: u.successor, Epoch: c.Epoch + 1}, now)
+		}
+	}
 }
 
 // wait has a unit planned again at some time; zero: not before something changes.
@@ -169,7 +188,7 @@ func (s *State) deputize(u *unit, owner name.NodeName) {
 
 // full is what Plan is to know of a unit.
 func (s *State) full(u *unit) Unit {
-	full := Unit{Name: u.name, Claim: s.claims.best(s.addresses(u)), Since: u.since, Answered: u.answered}
+	full := Unit{Name: u.name, Claim: s.claims.best(s.addresses(u)), Since: u.since, Answered: u.answered || u.answers}
 	for _, key := range u.services {
 		full.Services = append(full.Services, s.services[key])
 	}
@@ -268,11 +287,11 @@ func (s *State) Nodes() []Node { return s.view.Nodes }
 // Deputized returns the owners in whose place the own node answers, sorted.
 func (s *State) Deputized() []name.NodeName { return slices.Sorted(maps.Keys(s.deputized)) }
 
-// Held returns an address that the speaker of a node answers for, if it owns any.
+// Held returns an address that the speaker of a node should answer for, if there is any.
 func (s *State) Held(n name.NodeName) netip.Addr {
 	for _, u := range s.units {
-		if u.owner == n {
-			return u.name
+		if u.owner == n && u.announced.IsValid() {
+			return u.announced
 		}
 	}
 	return netip.Addr{}

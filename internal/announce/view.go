@@ -117,7 +117,7 @@ type Health uint8
 
 // The states of health.
 const (
-	// Dead: neither the speaker nor the node gives a sign of life, or it has never met the others.
+	// Dead: neither the speaker nor the node gives a sign of life.
 	Dead Health = iota
 	// Silent: the speaker is away, or has not joined yet; the node answers on the LAN.
 	Silent
@@ -172,6 +172,8 @@ type View struct {
 	// Joined says that the own node knows what the others own; before, it answers for nothing
 	// in layer 2. Deaf says that it hears nobody on the LAN: it then announces nothing unasked.
 	Joined, Deaf bool
+	// JoinedAt is when that was found out.
+	JoinedAt time.Time
 	// Grace is how long an owner may be silent.
 	Grace time.Duration
 	// Owned is how many units each node owns.

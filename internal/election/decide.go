@@ -33,7 +33,8 @@ type Situation struct {
 	Owner Standing
 	// Until is when a resting owner ceases to be one; zero: not known to.
 	Until time.Time
-	// Since is when the unit was first without a claim or with an unfit owner.
+	// Since is when the unit was first without a claim or with an unfit owner, though there was
+	// a candidate.
 	Since time.Time
 	Now   time.Time
 }
@@ -86,8 +87,10 @@ func Decide(s Situation) Outcome {
 		return Outcome{}
 	}
 	if o.Answers {
-		o.Again = s.Since.Add(Handover)
-		o.Answers = s.Now.Before(o.Again)
+		until := s.Since.Add(Handover)
+		if o.Answers = s.Now.Before(until); o.Answers {
+			o.Again = until
+		}
 		return o
 	}
 	return s.take(following, o)

@@ -51,7 +51,7 @@ type Candidate struct {
 	Preference int
 	// Owned is how many units it owns.
 	Owned int
-	// Since is when it became a candidate.
+	// Since is since when nothing of it has changed.
 	Since time.Time
 }
 

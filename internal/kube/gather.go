@@ -121,7 +121,8 @@ func (g *Gatherer) Initial(ctx context.Context) ([]announce.Fact, error) {
 	if err != nil {
 		return nil, err
 	}
-	facts := []announce.Fact{announce.Configured{Config: config.Compile(objects).Announce}}
+	compiled := config.Compile(objects)
+	facts := []announce.Fact{announce.Configured{Config: compiled.Announce}, announce.GraceKnown{Grace: compiled.Settings.GracePeriod}}
 	for _, gather := range []func(context.Context) (announce.Fact, error){g.namespaces, g.nodes} {
 		f, err := gather(ctx)
 		if err != nil {
