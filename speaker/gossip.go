@@ -40,6 +40,7 @@ type gossip struct {
 	changed func()
 	wake    chan struct{} // says that there are keys
 	heard   chan struct{} // says that there is something in inbox
+	ready   chan struct{} // closed when the engine has told who the others are
 
 	mu        sync.Mutex // guards what follows
 	members   *membership.Membership
@@ -49,6 +50,7 @@ type gossip struct {
 	missed    int
 	deputized []name.NodeName
 	joined    bool
+	met       bool // ready is closed
 	inbox     []announce.News
 }
 
@@ -56,7 +58,7 @@ func newGossip(c client.Reader, self identity, o options, log logr.Logger) *goss
 	return &gossip{
 		client: c, self: self, port: uint16(o.gossipPort), log: log,
 		secret: client.ObjectKey{Namespace: o.Namespace, Name: membership.SecretName},
-		wake:   make(chan struct{}, 1), heard: make(chan struct{}, 1),
+		wake:   make(chan struct{}, 1), heard: make(chan struct{}, 1), ready: make(chan struct{}),
 		interval: membership.DefaultInterval, missed: membership.DefaultMissed,
 	}
 }
@@ -95,14 +97,17 @@ func (g *gossip) setPeers(nodes []announce.Node) {
 	for _, n := range nodes {
 		for _, a := range n.Addresses {
 			if a.Is4() == g.self.addresses[0].Is4() {
-				peers = append(peers, membership.Peer{Name: n.Name, Address: a})
+				peers = append(peers, membership.Peer{Name: n.Name, Address: a, Bare: len(n.Interfaces) == 0})
 				break
 			}
 		}
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.peers = peers
+	if g.peers = peers; !g.met {
+		g.met = true
+		close(g.ready)
+	}
 	if g.members != nil {
 		g.members.SetPeers(peers)
 	}
@@ -156,7 +161,8 @@ func (g *gossip) stats() membership.Stats {
 	return g.members.Stats()
 }
 
-// Start waits for the keys, then takes part in the gossip until ctx ends.
+// Start waits for the keys and for the engine, then takes part in the gossip until ctx ends: who
+// takes part can answer, and say what it knows.
 func (g *gossip) Start(ctx context.Context) error {
 	var found corev1.Secret
 	if err := g.client.Get(ctx, g.secret, &found); apierrors.IsNotFound(err) {
@@ -166,6 +172,11 @@ func (g *gossip) Start(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	case <-g.wake:
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-g.ready:
 	}
 	members, err := g.begin(ctx)
 	if err != nil {
@@ -183,7 +194,7 @@ func (g *gossip) begin(ctx context.Context) (*membership.Membership, error) {
 	defer g.mu.Unlock()
 	members, err := membership.New(membership.Config{
 		NodeName: g.self.node, BindAddr: g.self.addresses[0], Port: g.port, Keys: g.keys, Label: g.self.cluster, Log: g.log,
-		Ask: g.ask, Hear: g.hear, News: func() []byte { return g.news(ctx) },
+		Ask: g.ask, Hear: g.hear, News: func() ([]byte, bool) { return g.news(ctx) },
 	})
 	if err != nil {
 		return nil, err
@@ -197,28 +208,30 @@ func (g *gossip) begin(ctx context.Context) (*membership.Membership, error) {
 	return members, nil
 }
 
-// news is all that this speaker can tell.
-func (g *gossip) news(ctx context.Context) []byte {
+// news is all that this speaker can tell, if it can at the moment.
+func (g *gossip) news(ctx context.Context) ([]byte, bool) {
 	ctx, cancel := context.WithTimeout(ctx, newsTimeout)
 	defer cancel()
 	var news announce.News
 	if err := g.query(ctx, func(s *announce.State) { news = s.News() }); err != nil {
-		return nil
+		return nil, false
 	}
-	return news.Encode()
+	return news.Encode(), true
 }
 
-// hear keeps what another speaker said for follow, so that the gossip goes on meanwhile.
-func (g *gossip) hear(b []byte) {
+// hear keeps what another speaker said for follow, so that the gossip goes on meanwhile. It
+// returns whether that made sense.
+func (g *gossip) hear(b []byte) bool {
 	news, err := announce.DecodeNews(b)
 	if err != nil {
 		g.log.Error(err, "cannot read what another speaker says; is it of another version?")
-		return
+		return false
 	}
 	g.mu.Lock()
 	g.inbox = append(g.inbox, news)
 	g.mu.Unlock()
 	poke(g.heard)
+	return true
 }
 
 // notJoined says why this speaker does not know who else lives, "" if it does.

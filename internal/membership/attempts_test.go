@@ -15,7 +15,7 @@ import (
 func somePeers(n int) []Peer {
 	var list []Peer
 	for i := range n {
-		list = append(list, Peer{name.NodeName(fmt.Sprintf("n%d", i)), netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})})
+		list = append(list, Peer{Name: name.NodeName(fmt.Sprintf("n%d", i)), Address: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})})
 	}
 	return list
 }

@@ -43,7 +43,7 @@ func newCrew(n int) *crew {
 	c := &crew{net: newNetwork(), nodes: map[name.NodeName]*sailor{}}
 	for i := range n {
 		a := netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})
-		c.peers = append(c.peers, Peer{name.NodeName(fmt.Sprintf("n%03d", i)), a})
+		c.peers = append(c.peers, Peer{Name: name.NodeName(fmt.Sprintf("n%03d", i)), Address: a})
 	}
 	return c
 }

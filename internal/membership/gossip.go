@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -109,17 +110,21 @@ func (r *run) create() error {
 func (r *run) join(ctx context.Context, p Peer) outcome {
 	before := r.roster.merges()
 	_, err := r.list.Join([]string{netip.AddrPortFrom(p.Address, r.config.Port).String()})
-	if err == nil && r.roster.merges() > before {
+	switch {
+	case err == nil && r.roster.merges() > before:
 		return exchanged
-	}
-	if err == nil {
-		err = errors.New("it told nothing")
+	case err == nil: // it cannot tell at the moment, or this node does not understand it
+		return blocked
 	}
 	r.config.Log.V(1).Info("cannot join peer", "peer", p.Address.String(), "error", err.Error())
-	if refused(err) || !r.config.Ask(ctx, p.Name).Neighbor {
+	if refused(err) {
 		return absent
 	}
-	return blocked
+	switch a := r.config.Ask(ctx, p.Name); {
+	case a.Neighbor && !p.Bare, a.Possible && !a.Neighbor && !a.Others: // it lives, or nobody is heard at all
+		return blocked
+	}
+	return absent
 }
 
 // refused says whether nobody listens at a peer's port; memberlist hands on only the text.
@@ -140,7 +145,7 @@ func (r *run) pingGossip(n name.NodeName) bool {
 // tell sends news to all members: short ones in a datagram each, which the gossip repeats,
 // long ones over a connection each. Whom that does not reach gets them with the next exchange.
 func (r *run) tell(news []byte) {
-	message := r.roster.pack(news)
+	message := r.roster.pack(news, true)
 	var to []*memberlist.Node
 	for _, n := range r.list.Members() {
 		if n.Name != string(r.config.NodeName) {
@@ -220,7 +225,7 @@ type roster struct {
 	alive   map[name.NodeName]netip.Addr
 	events  []event
 	queue   memberlist.TransmitLimitedQueue
-	members int
+	members atomic.Int64
 	// merged counts exchanges, joined says that one was with a member that had joined before.
 	merged int
 	joined bool
@@ -230,7 +235,7 @@ type roster struct {
 
 func newRoster() *roster {
 	r := &roster{changed: make(chan struct{}, 1), alive: map[name.NodeName]netip.Addr{}}
-	r.queue.NumNodes = func() int { return max(r.members, 1) }
+	r.queue.NumNodes = func() int { return max(int(r.members.Load()), 1) }
 	r.queue.RetransmitMult = 3
 	return r
 }
@@ -311,22 +316,23 @@ func (r *roster) setOwn(joined bool) {
 	r.own = joined
 }
 
-// pack puts in front of news whether this node has joined before.
-func (r *roster) pack(news []byte) []byte {
+// pack puts in front of news who tells them; tells says that they are what this node knows.
+func (r *roster) pack(news []byte, tells bool) []byte {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	message := make([]byte, 1, 1+len(news))
-	if r.own {
-		message[0] = 1
+	who := ignorant
+	switch {
+	case r.own && tells:
+		who = knowing
+	case r.own:
+		who = dumb
 	}
-	return append(message, news...)
+	return append([]byte{who}, news...)
 }
 
 // repeat has the gossip repeat a message.
 func (r *roster) repeat(message []byte, members int) {
-	r.mu.Lock()
-	r.members = members
-	r.mu.Unlock()
+	r.members.Store(int64(members))
 	r.queue.QueueBroadcast(broadcast(message))
 }
 
@@ -342,6 +348,14 @@ func (b broadcast) Message() []byte { return b }
 // Finished does nothing.
 func (b broadcast) Finished() {}
 
+// What stands in front of news says who tells them.
+const (
+	// ignorant: it has not joined yet. knowing: it has. dumb: it has, but cannot tell its news.
+	ignorant byte = iota
+	knowing
+	dumb
+)
+
 // delegate is what memberlist calls to exchange news.
 type delegate struct {
 	*Membership
@@ -354,7 +368,7 @@ func (d *delegate) NodeMeta(int) []byte { return d.ringMeta() }
 // NotifyMsg takes news that were sent or gossiped.
 func (d *delegate) NotifyMsg(b []byte) {
 	if len(b) > 1 {
-		d.config.Hear(append([]byte(nil), b[1:]...))
+		_ = d.config.Hear(append([]byte(nil), b[1:]...))
 	}
 }
 
@@ -373,12 +387,12 @@ func (d *delegate) MergeRemoteState(b []byte, _ bool) {
 	if len(b) == 0 {
 		return
 	}
-	if len(b) > 1 {
-		d.config.Hear(append([]byte(nil), b[1:]...))
-	}
+	understood := len(b) == 1 || d.config.Hear(append([]byte(nil), b[1:]...))
 	d.roster.mu.Lock()
 	defer d.roster.mu.Unlock()
-	d.roster.merged++
-	d.roster.joined = d.roster.joined || b[0] == 1
+	if who := b[0]; understood && who != dumb {
+		d.roster.merged++
+		d.roster.joined = d.roster.joined || who == knowing
+	}
 	wake(d.roster.changed)
 }

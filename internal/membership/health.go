@@ -70,9 +70,10 @@ type peer struct {
 	gossiped bool
 	// boot and seq are of the newest packet; nonce is of the ping that is waiting for its pong.
 	boot, seq, nonce uint64
-	pinged           time.Time
-	heard            time.Time
-	flags            flags
+	// pinged is when it was last pinged, challenged when with a new nonce.
+	pinged, challenged time.Time
+	heard              time.Time
+	flags              flags
 	// stopping says that the last packet was a farewell.
 	stopping bool
 

@@ -40,7 +40,7 @@ func (s *scene) it() *peer { return s.peers["it"] }
 func (s *scene) do(d todo) {
 	s.last = d
 	if slices.Contains(d.ping, "it") && s.it() != nil {
-		s.it().nonce, s.it().pinged = 77, s.now
+		s.it().challenge(77, s.now)
 	}
 }
 
@@ -149,7 +149,7 @@ func TestTheHealthOfANodeFollowsFromWhatIsHeard(t *testing.T) {
 			s.heard(heartbeat, joined)
 			s.pass(200 * ms)
 			s.do(s.hear(packet{kind: suspect, boot: 5, seq: 1, from: "third", about: "it"}, s.now))
-			s.peers["third"].nonce, s.peers["third"].pinged = 3, s.now
+			s.peers["third"].challenge(3, s.now)
 			s.do(s.hear(packet{kind: pong, boot: 5, seq: 2, nonce: 3, flags: joined, from: "third"}, s.now))
 			s.do(s.hear(packet{kind: suspect, boot: 5, seq: 3, flags: joined, from: "third", about: "it"}, s.now))
 			s.pass(150 * ms)
@@ -177,15 +177,20 @@ func TestTheHealthOfANodeFollowsFromWhatIsHeard(t *testing.T) {
 			s.pass(75 * ms)
 			s.boot, s.seq = 12, 0
 			s.heard(heartbeat, 0)
-			s.now = s.now.Add(challenge + ms)
+			s.now = s.now.Add(2*challenge + ms)
 			s.heard(pong, 0)
 		}, Alive},
 		{"the gossip reaches a silent node whose heartbeats do not come", func(s *scene) {
 			missed(s)
 			s.answered("it", up, s.now)
-			s.pass(150 * ms)
+			s.pass(gossipAfter)
 			s.verified("it", true, s.now)
 		}, Alive},
+		{"the gossip does not make one alive that is heard and has not joined", func(s *scene) {
+			s.become(s.it(), Silent, s.now)
+			s.it().heard = s.now
+			s.verified("it", true, s.now)
+		}, Silent},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -51,10 +51,11 @@ type Config struct {
 	Label string
 	// Ask asks the LAN for a node, within some hundred milliseconds; nil: it cannot be asked.
 	Ask func(context.Context, name.NodeName) Answer
-	// News returns all that this node can tell, and Hear takes what another told; both may be
-	// called from many goroutines and block for a moment. nil: there are no news.
-	News func() []byte
-	Hear func([]byte)
+	// News returns all that this node can tell, and false if it cannot tell at the moment; Hear
+	// takes what another told, and returns whether it made sense. Both may be called from many
+	// goroutines and block for a moment. nil: there are no news.
+	News func() ([]byte, bool)
+	Hear func([]byte) bool
 	Log  logr.Logger
 
 	// open makes the ways to the others; nil: sockets.
@@ -65,6 +66,9 @@ type Config struct {
 type Peer struct {
 	Name    name.NodeName
 	Address netip.Addr
+	// Bare says that no speaker has ever been seen on it: that nothing comes back from its port
+	// holds nobody up.
+	Bare bool
 }
 
 // Member is how a node's speaker is.
@@ -139,10 +143,10 @@ func New(config Config) (*Membership, error) {
 		config.Ask = func(context.Context, name.NodeName) Answer { return Answer{} }
 	}
 	if config.News == nil {
-		config.News = func() []byte { return nil }
+		config.News = func() ([]byte, bool) { return nil, true }
 	}
 	if config.Hear == nil {
-		config.Hear = func([]byte) {}
+		config.Hear = func([]byte) bool { return true }
 	}
 	m := &Membership{
 		config: config, ring: &memberlist.Keyring{}, views: make(chan View, 1), changed: make(chan struct{}, 1),

@@ -25,7 +25,7 @@ func hosts(n int) []Peer {
 	var list []Peer
 	for i := range n {
 		a[3] = byte(i + 1)
-		list = append(list, Peer{name.NodeName(rune('a' + i)), netip.AddrFrom4(a)})
+		list = append(list, Peer{Name: name.NodeName(rune('a' + i)), Address: netip.AddrFrom4(a)})
 	}
 	return list
 }
@@ -116,7 +116,7 @@ func TestAMemberThatDiesIsNoticedAndFoundAgainWhenItReturns(t *testing.T) {
 	b.SetPeers(at)
 	var views []<-chan View
 	var kill func()
-	dying := order{Self: Peer{"c", at[2].Address}, Peers: at, Keys: Keys{k}.Format()}
+	dying := order{Self: Peer{Name: "c", Address: at[2].Address}, Peers: at, Keys: Keys{k}.Format()}
 	for _, o := range []order{{Self: at[0], Peers: at, Keys: Keys{k}.Format()}, dying} {
 		v, f := spawn(t, o)
 		views, kill = append(views, v), f
@@ -137,12 +137,12 @@ func TestAMemberThatReturnsWithAnotherAddressIsAccepted(t *testing.T) {
 	at, k := hosts(3), key(1)
 	a, _ := start(t, member(at[0], k))
 	a.SetPeers(at)
-	v, kill := spawn(t, order{Self: Peer{"b", at[1].Address}, Peers: at, Keys: Keys{k}.Format()})
+	v, kill := spawn(t, order{Self: Peer{Name: "b", Address: at[1].Address}, Peers: at, Keys: Keys{k}.Format()})
 	await(t, v, true, "a", "b")
 	await(t, a.Views(), true, "a", "b")
 	kill()
 	await(t, a.Views(), true, "a")
-	v, _ = spawn(t, order{Self: Peer{"b", at[2].Address}, Peers: at, Keys: Keys{k}.Format()})
+	v, _ = spawn(t, order{Self: Peer{Name: "b", Address: at[2].Address}, Peers: at, Keys: Keys{k}.Format()})
 	await(t, v, true, "a", "b")
 	await(t, a.Views(), true, "a", "b")
 }
@@ -248,13 +248,13 @@ func TestAPortThatIsHeldIsWaitedForAndSaidOnce(t *testing.T) {
 func TestRunEndsWhileItWaitsForItsPort(t *testing.T) {
 	t.Parallel()
 	// An address of the documentation range that this host does not have.
-	_, stop := start(t, member(Peer{"a", netip.MustParseAddr("192.0.2.77")}, key(1)))
+	_, stop := start(t, member(Peer{Name: "a", Address: netip.MustParseAddr("192.0.2.77")}, key(1)))
 	stop()
 }
 
 func TestNewRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
-	good := member(Peer{"a", netip.MustParseAddr("127.0.0.1")}, key(1))
+	good := member(Peer{Name: "a", Address: netip.MustParseAddr("127.0.0.1")}, key(1))
 	tests := []struct {
 		name   string
 		change func(*Config)

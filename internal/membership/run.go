@@ -20,6 +20,9 @@ const (
 	// aloneAfter is how long a speaker whose peers all have none waits for one to start before
 	// it takes all addresses: after a power failure nodes come up one after the other.
 	aloneAfter = 2 * time.Second
+	// blockedAfter is how long speakers that have all started, and have met each other, wait for
+	// a node that lives and from whose port nothing comes back.
+	blockedAfter = 30 * time.Second
 	// farewells is how often the end of this speaker is told: datagrams may get lost.
 	farewells = 2
 	// deafAfter is how long a node that hears nobody goes on answering for what it owns.
@@ -181,15 +184,15 @@ func (r *run) hasJoined() bool {
 	r.mu.Lock()
 	known, alone := r.known, len(r.peers) == 0
 	r.mu.Unlock()
-	return r.roster.met() || known && (alone || time.Since(r.alone) >= aloneAfter && r.absent.allTried())
+	waited := time.Since(r.alone)
+	return r.roster.met() || known && (alone || waited >= aloneAfter && r.absent.allTried() || waited >= blockedAfter && r.roster.merges() > 0)
 }
 
 // act does what the watch says.
 func (r *run) act(do todo) {
 	for _, n := range do.ping {
 		if p := r.watch.peers[n]; p != nil {
-			p.nonce, p.pinged = rand.Uint64()|1, time.Now()
-			r.send(n, packet{kind: ping, nonce: p.nonce})
+			r.send(n, packet{kind: ping, nonce: p.challenge(rand.Uint64()|1, time.Now())})
 		}
 	}
 	for _, n := range do.suspect {

@@ -88,8 +88,7 @@ func (l *lan) send(s *station, to name.NodeName, p packet) {
 func (l *lan) act(s *station, do todo) {
 	for _, n := range do.ping {
 		s.nonce++
-		s.peers[n].nonce, s.peers[n].pinged = s.nonce, l.now
-		l.send(s, n, packet{kind: ping, nonce: s.nonce})
+		l.send(s, n, packet{kind: ping, nonce: s.peers[n].challenge(s.nonce, l.now)})
 	}
 	for _, n := range do.suspect {
 		for o := range s.peers {

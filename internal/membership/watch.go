@@ -84,6 +84,16 @@ func (w *watch) setPeers(names []name.NodeName, now time.Time) {
 	}
 }
 
+// challenge notes that a node is pinged, and returns the nonce to ping it with: the one before,
+// for a while, since its pong may take longer than it takes to ping again.
+func (p *peer) challenge(nonce uint64, now time.Time) uint64 {
+	p.pinged = now
+	if p.nonce == 0 || now.Sub(p.challenged) >= challenge {
+		p.nonce, p.challenged = nonce, now
+	}
+	return p.nonce
+}
+
 // fresh says whether a packet is new, and not one recorded earlier: it is of the process that
 // answered the last ping, and later than all before. Of another process only a pong counts.
 func (p *peer) fresh(in packet, now time.Time) bool {
@@ -94,7 +104,7 @@ func (p *peer) fresh(in packet, now time.Time) bool {
 		p.seq = in.seq
 		return true
 	}
-	if in.kind != pong || in.nonce == 0 || in.nonce != p.nonce || now.Sub(p.pinged) > challenge {
+	if in.kind != pong || in.nonce == 0 || in.nonce != p.nonce || now.Sub(p.challenged) > 2*challenge {
 		return false
 	}
 	p.boot, p.seq, p.nonce = in.boot, in.seq, 0
@@ -181,7 +191,7 @@ func (w *watch) gossip(n name.NodeName, alive, gone bool, now time.Time) (do tod
 
 // verified takes whether the gossip reached a node that sends no heartbeats.
 func (w *watch) verified(n name.NodeName, reached bool, now time.Time) {
-	if p := w.peers[n]; p != nil && reached && p.health != Alive && p.gossiped {
+	if p := w.peers[n]; p != nil && reached && p.health != Alive && p.gossiped && now.Sub(p.heard) >= gossipAfter {
 		w.warn("heartbeats do not get through, but the gossip does: is the UDP port above its own open?", n)
 		w.become(p, Alive, now)
 		p.flags &^= watched
@@ -316,15 +326,15 @@ func (w *watch) answered(n name.NodeName, a Answer, now time.Time) {
 	case !a.Possible:
 		w.note(p, "the LAN cannot be asked for a node that is missed: heartbeats alone count")
 		w.become(p, Dead, now)
+	case !a.Others:
+		w.deaf = true
+		w.note(p, "a node is missed, but nobody else is heard either: taking nothing over")
 	case !p.reached:
 		w.note(p, "a node is missed that the LAN never answered for: it keeps its addresses for the grace period")
 		w.become(p, Silent, now)
-	case a.Others:
+	default:
 		w.become(p, Dead, now)
 		w.doubted = now
-	default:
-		w.deaf = true
-		w.note(p, "a node is missed, but nobody else is heard either: taking nothing over")
 	}
 }
 

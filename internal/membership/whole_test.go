@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -126,21 +127,22 @@ type gossiper struct {
 
 func (g *gossiper) adapt(c *Config) {
 	g.words = map[string]bool{string(c.NodeName): true}
-	c.News = func() []byte {
+	c.News = func() ([]byte, bool) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		var list [][]byte
 		for w := range g.words {
 			list = append(list, []byte(w))
 		}
-		return bytes.Join(list, []byte(" "))
+		return bytes.Join(list, []byte(" ")), true
 	}
-	c.Hear = func(b []byte) {
+	c.Hear = func(b []byte) bool {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		for w := range strings.FieldsSeq(string(b)) {
 			g.words[w] = true
 		}
+		return true
 	}
 }
 
@@ -157,6 +159,7 @@ func TestWhoStartsDoesNotSayJoinedBeforeItKnowsWhatARunningOneOwns(t *testing.T)
 				c := newCrew(3)
 				defer c.end()
 				g := make([]gossiper, 3)
+				c.net.host(stranger)
 				third := c.peers[2]
 				c.begin(t, 2, g[2].adapt)
 				until(t, 10*time.Second, "joined alone", func() bool { return c.view(2).Joined })
@@ -188,10 +191,73 @@ func TestWhoStartsDoesNotSayJoinedBeforeItKnowsWhatARunningOneOwns(t *testing.T)
 	}
 }
 
+// stranger is no node, but can be heard.
+var stranger = netip.MustParseAddr("10.255.255.1")
+
+// Nodes that have all started together do not wait for ever for one that lives and drops what
+// they send, if they have met each other; nor for one that never had a speaker.
+func TestWhoHasMetOthersWaitsForOneThatIsBlockedOnlyForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrew(3)
+		defer c.end()
+		c.net.host(c.peers[2].Address) // nobody reads from its ports
+		for i := range 2 {
+			c.net.mute(c.peers[i].Address, c.peers[2].Address, true)
+			c.begin(t, i, nil)
+		}
+		time.Sleep(blockedAfter / 2)
+		if c.view(0).Joined || c.view(1).Joined {
+			t.Error("it does not wait")
+		}
+		until(t, blockedAfter, "both have joined", func() bool { return c.view(0).Joined && c.view(1).Joined })
+	})
+}
+
+func TestWhoStartsCutOffHasNotJoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrew(4)
+		defer c.end()
+		for i := range 3 {
+			c.begin(t, i, nil)
+		}
+		until(t, 20*time.Second, "three have joined", func() bool { return c.view(0).Joined && c.view(1).Joined && c.view(2).Joined })
+		c.net.cut(1, c.peers[3].Address)
+		c.begin(t, 3, nil)
+		time.Sleep(time.Minute)
+		if v := c.view(3); v.Joined {
+			t.Errorf("joined alone: %+v", v)
+		}
+		c.net.cut(0, c.peers[3].Address)
+		until(t, 10*time.Second, "the fourth has joined", func() bool { return c.view(3).Joined })
+	})
+}
+
+// Who cannot say what it knows, or is not understood, is no source of what others own.
+func TestAnExchangeWithoutNewsIsNone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrew(2)
+		defer c.end()
+		c.net.host(stranger)
+		var can atomic.Bool
+		can.Store(true)
+		c.begin(t, 0, func(x *Config) { x.News = func() ([]byte, bool) { return []byte("news"), can.Load() } })
+		until(t, 10*time.Second, "the first has joined", func() bool { return c.view(0).Joined })
+		can.Store(false)
+		c.begin(t, 1, nil)
+		time.Sleep(10 * time.Second)
+		if c.view(1).Joined {
+			t.Error("joined, and knows nothing")
+		}
+		can.Store(true)
+		until(t, 10*time.Second, "the second has joined", func() bool { return c.view(1).Joined })
+	})
+}
+
 func TestWhosePeersAllRefuseHasJoinedAfterAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrew(20)
 		defer c.end()
+		c.net.host(stranger)
 		began := time.Now()
 		c.begin(t, 0, nil)
 		until(t, 10*time.Second, "joined", func() bool { return c.view(0).Joined })
@@ -205,8 +271,8 @@ func TestWhosePeerLivesAndDropsEverythingNeverJoins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrew(2)
 		defer c.end()
-		c.net.host(c.peers[1].Address)                  // its kernel answers; nobody reads from its ports
-		c.net.host(netip.MustParseAddr("10.255.255.1")) // no node, but to be heard
+		c.net.host(c.peers[1].Address) // its kernel answers; nobody reads from its ports
+		c.net.host(stranger)
 		c.net.mute(c.peers[0].Address, c.peers[1].Address, true)
 		c.begin(t, 0, nil)
 		time.Sleep(time.Minute) // virtual time
