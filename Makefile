@@ -49,6 +49,7 @@ bench: root deps kube build ## Run the benchmarks: Go's, and those on a control 
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench allocation
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench speaker
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench failover
+	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench failover -run partition -partition 3m -runs 3
 
 .PHONY: build
 build: ## Build bin/controller, bin/speaker, bin/kubectl-ballast and bin/lab
