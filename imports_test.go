@@ -16,6 +16,7 @@ func mayImport() map[string][]string {
 	const (
 		name, api, announce, election, ipam = module + "internal/name", module + "api/v1alpha1", module + "internal/announce", module + "internal/election", module + "internal/ipam"
 		arp, ndp, link                      = module + "internal/arp", module + "internal/ndp", module + "internal/link"
+		ether                               = module + "internal/ether"
 		packet, bpf, unix                   = "github.com/mdlayher/packet", "golang.org/x/net/bpf", "golang.org/x/sys/unix"
 		labels, netipx, logr                = "k8s.io/apimachinery/pkg/labels", "go4.org/netipx", "github.com/go-logr/logr"
 	)
@@ -31,8 +32,9 @@ func mayImport() map[string][]string {
 		"internal/announce":   {name, election, api, labels},
 		"internal/config":     {name, ipam, announce, election, api, "k8s.io/api/*", "k8s.io/apimachinery/*", netipx},
 		"internal/link":       {logr, "github.com/vishvananda/*", "golang.org/x/sys/unix"},
-		"internal/arp":        {packet, bpf, unix},
-		"internal/ndp":        {packet, bpf, unix},
+		"internal/ether":      {packet, bpf, unix},
+		"internal/arp":        {ether, bpf},
+		"internal/ndp":        {ether, bpf, unix},
 		"internal/lan":        {link, packet, bpf, unix},
 		"internal/layer2":     {name, announce, arp, ndp, link, logr, "golang.org/x/time/rate"},
 		"internal/membership": {name, logr, "github.com/hashicorp/memberlist"},
@@ -45,7 +47,7 @@ func onlyIn() map[string][]string {
 	return map[string][]string{
 		"github.com/osrg/gobgp/*":         {"internal/bgp"},
 		"github.com/vishvananda/*":        {"internal/link"},
-		"github.com/mdlayher/*":           {"internal/arp", "internal/ndp", "internal/lan"},
+		"github.com/mdlayher/*":           {"internal/ether", "internal/lan"},
 		"github.com/hashicorp/memberlist": {"internal/membership"},
 	}
 }
