@@ -80,7 +80,7 @@ func Plan(u Unit, v *View, now time.Time) Plans {
 			plans.Decisions = append(plans.Decisions, Decision{})
 			continue
 		}
-		bgp, noB := v.planBGP(s, s.endpointNodes())
+		bgp, noB := v.planBGP(s, own.rosters[i].endpoints)
 		var l2 layer2
 		no2 := own.rosters[i].no
 		if no2.reason == "" {

@@ -24,9 +24,10 @@ const placeAfter = time.Second
 
 // roster is who could answer for one Service, or the first rule that said no.
 type roster struct {
-	service *Service
-	wanted  []wanted
-	options []option // sorted by node
+	service   *Service
+	endpoints map[name.NodeName]bool // see Service.endpointNodes
+	wanted    []wanted
+	options   []option // sorted by node
 	// usable is how many nodes pass rules 3 and 4, alive on how many of them the speaker lives.
 	usable, alive int
 	no            refusal
@@ -67,7 +68,7 @@ func (v *View) wanted(s *Service) []wanted {
 
 // roster applies rules 2 to 5 to a Service.
 func (v *View) roster(s *Service) roster {
-	o := roster{service: s, wanted: v.wanted(s)}
+	o := roster{service: s, endpoints: s.endpointNodes(), wanted: v.wanted(s)}
 	if len(o.wanted) == 0 {
 		o.no = refuse(v1alpha1.ReasonNoAdvertisement, "No L2Advertisement selects the Service and its pool.")
 		return o
@@ -79,7 +80,7 @@ func (v *View) roster(s *Service) roster {
 		}
 	}
 	var nodes []*Node
-	if nodes, o.no = v.usable(s, s.endpointNodes(), selections); o.no.reason != "" {
+	if nodes, o.no = v.usable(s, o.endpoints, selections); o.no.reason != "" {
 		return o
 	}
 	o.usable = len(nodes)

@@ -99,25 +99,29 @@ func Decide(s Situation) Outcome {
 // changes says whether there is anything to do about a fit owner: most often there is not, and
 // nobody needs to be ranked.
 func (s Situation) changes(answers bool) bool {
-	preference, named := 0, false
+	preference := s.preference()
+	return answers && (!s.named() || s.Claim.Unit != s.Unit) ||
+		slices.ContainsFunc(s.Candidates, func(c Candidate) bool { return c.Preference > preference })
+}
+
+// preference is the owner's.
+func (s Situation) preference() int {
 	for _, c := range s.Candidates {
 		if c.Node == s.Claim.Owner {
-			preference = c.Preference
+			return c.Preference
 		}
-		named = named || c.Node == s.Claim.Successor
 	}
-	return answers && (!named || s.Claim.Unit != s.Unit) ||
-		slices.ContainsFunc(s.Candidates, func(c Candidate) bool { return c.Preference > preference })
+	return 0
+}
+
+// named says whether the successor that the claim names could follow.
+func (s Situation) named() bool {
+	return slices.ContainsFunc(s.Candidates, func(c Candidate) bool { return c.Node == s.Claim.Successor })
 }
 
 // stay is rule 2.
 func (s Situation) stay(following []Candidate, o Outcome) Outcome {
-	preference := 0
-	for _, c := range s.Candidates {
-		if c.Node == s.Claim.Owner {
-			preference = c.Preference
-		}
-	}
+	preference := s.preference()
 	for _, c := range following {
 		if c.Preference <= preference {
 			break
@@ -131,8 +135,7 @@ func (s Situation) stay(following []Candidate, o Outcome) Outcome {
 		}
 		break
 	}
-	named := slices.ContainsFunc(following, func(c Candidate) bool { return c.Node == s.Claim.Successor })
-	if o.Answers && (s.Claim.Unit != s.Unit || !named && len(following) > 0) {
+	if o.Answers && (s.Claim.Unit != s.Unit || !s.named() && len(following) > 0) {
 		o.Claim = s.next(following)
 	}
 	return o
