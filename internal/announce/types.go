@@ -39,12 +39,16 @@ type Attributes struct {
 	Prepend int
 	// Communities are sorted with Community.Compare and without duplicates.
 	Communities []Community
+	// Weight is the node's share of the traffic, in endpoints, sent as a link bandwidth extended community
+	// (draft-ietf-idr-link-bandwidth); 0: none. Transitive says in which form.
+	Weight     uint32
+	Transitive bool
 }
 
 // Equal says whether two sets of attributes are the same on the wire.
 func (a Attributes) Equal(o Attributes) bool {
 	return equal(a.LocalPref, o.LocalPref) && equal(a.MED, o.MED) && a.Prepend == o.Prepend &&
-		slices.Equal(a.Communities, o.Communities)
+		a.Weight == o.Weight && a.Transitive == o.Transitive && slices.Equal(a.Communities, o.Communities)
 }
 
 func equal(x, y *uint32) bool { return x == y || x != nil && y != nil && *x == *y }
@@ -60,6 +64,9 @@ func (a Attributes) Unite(o Attributes) Attributes {
 	if a.Prepend == 0 {
 		a.Prepend = o.Prepend
 	}
+	if a.Weight == 0 {
+		a.Weight, a.Transitive = o.Weight, o.Transitive
+	}
 	a.Communities = slices.Concat(a.Communities, o.Communities)
 	slices.SortFunc(a.Communities, Community.Compare)
 	a.Communities = slices.Compact(a.Communities)
@@ -74,13 +81,20 @@ type Route struct {
 	Attributes
 }
 
-// Peer is one BGP session that this node should have.
+// Peer is one BGP session that this node should have. It is comparable.
 type Peer struct {
 	Name name.PeerName
-	// MyASN and PeerASN are AS numbers, 1..4294967295.
-	MyASN, PeerASN uint32
-	Address        netip.Addr
-	Port           uint16
+	// MyASN is our AS number, 1..4294967295. LocalASN, unless 0, is what the peer takes us for instead.
+	MyASN, LocalASN uint32
+	// PeerASN is the peer's AS number; 0: Dynamic says which are accepted.
+	PeerASN uint32
+	Dynamic DynamicASN
+	// Address is the peer's. On an unnumbered session it is link-local with its zone, and invalid
+	// until the peer has been found on Interface.
+	Address netip.Addr
+	// Interface is that of an unnumbered session; "" of any other.
+	Interface string
+	Port      uint16
 	// Source is the local address to dial from; the zero value lets the kernel choose.
 	Source netip.Addr
 	// RouterID is what the node's peers say, if they do; the zero value: the node's default.
@@ -89,6 +103,8 @@ type Peer struct {
 	Hold, Keepalive, Connect time.Duration
 	// MultiHop allows an eBGP peer that is not on a connected network.
 	MultiHop bool
+	// TTLSecurity is how many hops away the peer is at most (GTSM, RFC 5082), 1..254; 0: not checked.
+	TTLSecurity int
 	// Password is the TCP MD5 key (RFC 2385); empty is none.
 	Password string
 	// IPv4 and IPv6 say which address families the session carries.
@@ -97,7 +113,40 @@ type Peer struct {
 	// interface the session goes through; the zero value: there is none. A session between global
 	// addresses needs only that of the other family, and uses its own local address for its own.
 	NextHop4, NextHop6 netip.Addr
+	// GracefulRestart is how long, in whole seconds, the peer is asked to keep our routes while this speaker restarts
+	// (RFC 4724); 0: not at all.
+	GracefulRestart time.Duration
+	// BFD are the timers of the BFD session with the peer; the zero value: none.
+	BFD BFD
 }
+
+// DynamicASN says which AS numbers of a peer are accepted.
+type DynamicASN uint8
+
+// The ways to accept AS numbers.
+const (
+	// Fixed accepts PeerASN alone.
+	Fixed DynamicASN = iota
+	// Internal accepts our own.
+	Internal
+	// External accepts all but our own.
+	External
+)
+
+// BFD are the timers of a BFD session (RFC 5880 section 6.8.1). The zero value is none.
+type BFD struct {
+	// Receive is RequiredMinRxInterval, Transmit is DesiredMinTxInterval.
+	Receive, Transmit time.Duration
+	// Multiplier is DetectMult, 1..255.
+	Multiplier uint8
+	// Passive sends nothing until the peer has.
+	Passive bool
+	// MinimumTTL is the least TTL accepted on a multihop session (RFC 5883), 1..254.
+	MinimumTTL uint8
+}
+
+// Remote says whether the peer may be more than one hop away.
+func (p Peer) Remote() bool { return p.MultiHop || p.TTLSecurity > 1 }
 
 // MAC is an Ethernet address (IEEE 802 MAC-48). The zero value is none.
 type MAC = [6]byte
