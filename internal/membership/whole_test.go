@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"math/rand/v2"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,10 +32,20 @@ func deaths(changes []change, since time.Time, dead map[name.NodeName]bool) (aft
 	return after, wrong
 }
 
-// TestFiftyMembersOnALAN has fifty whole members on a network in memory, in virtual time.
-// Two hundred take several minutes; see TestTwoHundredWatches for those.
-func TestFiftyMembersOnALAN(t *testing.T) {
-	const n = 50
+// membersVariable says how many members TestMembersOnALAN has: 200 take several minutes, fifty
+// some seconds.
+const membersVariable = "BALLAST_MEMBERS"
+
+// TestMembersOnALAN has whole members, fifty unless told otherwise, on a network in memory, in
+// virtual time. TestTwoHundredWatches has more, but of the heartbeats alone.
+func TestMembersOnALAN(t *testing.T) {
+	n := 50
+	if said := os.Getenv(membersVariable); said != "" {
+		var err error
+		if n, err = strconv.Atoi(said); err != nil || n < 10 {
+			t.Fatalf("%s=%s is no number of at least 10", membersVariable, said)
+		}
+	}
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrew(n)
 		defer c.end()
@@ -60,7 +72,7 @@ func TestFiftyMembersOnALAN(t *testing.T) {
 			time.Sleep(500 * ms) // virtual time
 		}
 		p1, b1 := meter()
-		t.Logf("with 1 %% loss and standstills of 200 ms: a node sends %d packets and %d bytes a second", (p1-p0)/n/calm, (b1-b0)/n/calm)
+		t.Logf("with 1 %% loss and standstills of 200 ms: a node sends %d packets and %d bytes a second", (p1-p0)/uint64(n)/calm, (b1-b0)/uint64(n)/calm)
 		changes := c.forget()
 		if _, wrong := deaths(changes, time.Now(), nil); len(wrong) > 0 {
 			t.Errorf("%d times a living node was taken for dead, first %+v", len(wrong), wrong[0])
