@@ -1,0 +1,519 @@
+package bfd
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/go-logr/logr"
+)
+
+const (
+	// firstRetry and lastRetry bound the pause after a socket could not be opened; it doubles.
+	firstRetry = 500 * time.Millisecond
+	lastRetry  = 4 * time.Second
+	// repeat is after how long an AdminDown is said once more.
+	repeat = 5 * time.Millisecond
+	// inboxSize is how many received packets may wait.
+	inboxSize = 256
+	// notListening is the error of a router that says it has no BFD.
+	notListening = "the router does not listen for BFD"
+	// never is the time until something that is not foreseen.
+	never = time.Hour
+)
+
+// Config is what a Server needs to know.
+type Config struct {
+	// Log gets a line for each session that comes up or ends. The zero value logs nothing.
+	Log logr.Logger
+	// open replaces the network in tests.
+	open network
+}
+
+// Session is one session to have. It is comparable; Peer is its key.
+type Session struct {
+	// Peer is the router; a link-local address has a zone.
+	Peer netip.Addr
+	// Local is the address to send from; the zero value lets the kernel choose.
+	Local netip.Addr
+	// MultiHop says that the router may be further away than on the same link (RFC 5883).
+	MultiHop bool
+	// Receive is RequiredMinRxInterval, Transmit is DesiredMinTxInterval, Multiplier is DetectMult of
+	// RFC 5880 section 6.8.1.
+	Receive, Transmit time.Duration
+	Multiplier        uint8
+	// Passive sends nothing until the router has.
+	Passive bool
+	// MinimumTTL is the least TTL or hop limit accepted with MultiHop; without, it is 255.
+	MinimumTTL uint8
+}
+
+// sameSockets says whether a session of the same peer can go on with other timers.
+func (s Session) sameSockets(o Session) bool { return s.Local == o.Local && s.MultiHop == o.MultiHop }
+
+// Status is how a session is.
+type Status struct {
+	Session
+	State State
+	// Since is when it entered State.
+	Since                        time.Time
+	RemoteState                  State
+	Diagnostic, RemoteDiagnostic Diagnostic
+	// TransmitInterval and ReceiveInterval are what was negotiated: at which we send, and at most
+	// expect, packets. DetectionTime is how long the router may be silent; 0 before it was heard.
+	TransmitInterval, ReceiveInterval, DetectionTime time.Duration
+	// Ups and Downs count how often the session entered and left Up.
+	Ups, Downs uint64
+	// Sent, Received and Rejected count packets.
+	Sent, Received, Rejected uint64
+	// LastError says why no packets can be sent or received; empty: they can.
+	LastError string
+}
+
+// Transition is a change of a session's state.
+type Transition struct {
+	Peer       netip.Addr
+	From, To   State
+	Diagnostic Diagnostic
+	// RemoteAdminDown says that the router took the session out of service, which is no failure
+	// (RFC 5882 section 4.2).
+	RemoteAdminDown bool
+	At              time.Time
+}
+
+// Server watches routers. Its methods may be called from any goroutine.
+type Server struct {
+	log           logr.Logger
+	open          network
+	wake, changed chan struct{}
+	transitions   chan Transition
+	disable       chan chan struct{}
+
+	mu       sync.Mutex // guards wanted and statuses
+	wanted   []Session
+	statuses map[netip.Addr]Status
+}
+
+// New returns a Server without sessions, which does nothing before Run.
+func New(config Config) *Server {
+	s := &Server{
+		log: config.Log, open: config.open, wake: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+		transitions: make(chan Transition), disable: make(chan chan struct{}), statuses: map[netip.Addr]Status{},
+	}
+	if s.log.GetSink() == nil {
+		s.log = logr.Discard()
+	}
+	if s.open == nil {
+		s.open = udp{}
+	}
+	return s
+}
+
+// Set replaces the sessions; of two with one Peer the first is right. Timers change without an end of the
+// session. It never waits.
+func (s *Server) Set(sessions []Session) {
+	s.mu.Lock()
+	same := slices.Equal(s.wanted, sessions)
+	s.wanted = slices.Clone(sessions)
+	s.mu.Unlock()
+	if !same {
+		signal(s.wake)
+	}
+}
+
+// Sessions returns how the sessions of Set are, in the same order.
+func (s *Server) Sessions() []Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := make([]Status, len(s.wanted))
+	for i, session := range s.wanted {
+		all[i] = Status{Session: session, State: Down}
+		if status, found := s.statuses[session.Peer]; found {
+			all[i] = status
+		}
+	}
+	return all
+}
+
+// Transitions receives each change of state, in order and without loss, until Run ends.
+func (s *Server) Transitions() <-chan Transition { return s.transitions }
+
+// Changed receives when a state, an interval or an error of Sessions is another than before. One reader gets every change.
+func (s *Server) Changed() <-chan struct{} { return s.changed }
+
+// AdminDown takes all sessions out of service for good, and returns when the routers have been
+// told, or at once if Run does not run. They do not take it for a failure (RFC 5882 section 4.2).
+func (s *Server) AdminDown() {
+	done := make(chan struct{})
+	limit := time.NewTimer(10 * repeat)
+	defer limit.Stop()
+	select {
+	case s.disable <- done:
+		<-done
+	case <-limit.C:
+	}
+}
+
+func signal(c chan<- struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Run has the sessions of Set until ctx ends, tells the routers that they are out of service, and
+// returns nil when all of its goroutines have ended. It must be called once.
+func (s *Server) Run(ctx context.Context) error {
+	o := newOwner(s)
+	defer o.close()
+	timer := time.NewTimer(never)
+	defer timer.Stop()
+	signal(s.wake)
+	for {
+		var out chan<- Transition
+		var first Transition
+		if len(o.news) > 0 {
+			out, first = s.transitions, o.news[0]
+		}
+		select {
+		case <-ctx.Done():
+			o.disableAll()
+			return nil
+		case out <- first:
+			o.news = o.news[1:]
+			continue
+		case done := <-s.disable:
+			o.disableAll()
+			close(done)
+		case d := <-o.inbox:
+			o.take(d, time.Now())
+		case <-s.wake:
+			o.reconcile(time.Now())
+		case <-timer.C:
+		}
+		now := time.Now()
+		o.drain(now)
+		timer.Reset(o.act(now).Sub(now))
+	}
+}
+
+// owner is what the goroutine of Run owns.
+type owner struct {
+	*Server
+	sessions  map[netip.Addr]*session
+	byOwn     map[uint32]*session
+	queue     queue
+	listeners map[kind]*listener
+	// listenAt is when to try again to listen; zero: nothing is missing.
+	listenAt time.Time
+	inbox    chan datagram
+	done     chan struct{}
+	readers  sync.WaitGroup
+	news     []Transition
+	off      bool // all is out of service
+}
+
+func newOwner(s *Server) *owner {
+	return &owner{
+		Server: s, sessions: map[netip.Addr]*session{}, byOwn: map[uint32]*session{}, listeners: map[kind]*listener{},
+		inbox: make(chan datagram, inboxSize), done: make(chan struct{}),
+	}
+}
+
+// session is a machine with its socket.
+type session struct {
+	*machine
+	link   sender
+	retry  retry
+	err    string
+	ups    uint64
+	downs  uint64
+	sent   uint64
+	taken  uint64
+	refuse uint64
+	// at is when the queue has the session, index where.
+	at    time.Time
+	index int
+	last  Status // as published
+}
+
+// retry is the pause after failures.
+type retry struct {
+	pause time.Duration
+	again time.Time
+}
+
+func (r *retry) failed(now time.Time) {
+	r.pause = min(max(2*r.pause, firstRetry), lastRetry)
+	r.again = now.Add(r.pause)
+}
+
+// reconcile begins, changes and ends sessions so that they are those of Set.
+func (o *owner) reconcile(now time.Time) {
+	o.mu.Lock()
+	wanted := o.wanted
+	o.mu.Unlock()
+	keep := make(map[netip.Addr]bool, len(wanted))
+	for _, w := range wanted {
+		if keep[w.Peer] || !w.Peer.IsValid() {
+			continue
+		}
+		keep[w.Peer] = true
+		have := o.sessions[w.Peer]
+		switch {
+		case have != nil && have.Session == w:
+		case have != nil && have.sameSockets(w):
+			have.configure(w)
+			o.schedule(have, now)
+		default:
+			if have != nil {
+				o.end(have, now)
+			}
+			o.begin(w, now)
+		}
+	}
+	for peer, have := range o.sessions {
+		if !keep[peer] {
+			o.end(have, now)
+		}
+	}
+	o.listen(now)
+}
+
+func (o *owner) begin(w Session, now time.Time) {
+	own := rand.Uint32()
+	for own == 0 || o.byOwn[own] != nil {
+		own = rand.Uint32()
+	}
+	s := &session{machine: newMachine(w, own, now), index: -1}
+	if o.off {
+		s.state = AdminDown
+	}
+	o.sessions[w.Peer], o.byOwn[own] = s, s
+	o.schedule(s, now)
+}
+
+// end tells the router that the session is out of service.
+func (o *owner) end(s *session, now time.Time) {
+	s.disable(now)
+	for range 2 {
+		s.urgent = true
+		o.transmit(s, now)
+	}
+	if s.link != nil {
+		_ = s.link.Close()
+	}
+	if s.index >= 0 {
+		heap.Remove(&o.queue, s.index)
+	}
+	delete(o.sessions, s.Peer)
+	delete(o.byOwn, s.my)
+	o.mu.Lock()
+	delete(o.statuses, s.Peer)
+	o.mu.Unlock()
+	signal(o.changed)
+}
+
+// disableAll takes everything out of service, and says so twice.
+func (o *owner) disableAll() {
+	if o.off {
+		return
+	}
+	o.off = true
+	for range 2 {
+		now := time.Now()
+		for _, s := range o.sessions {
+			s.disable(now)
+			s.urgent = true
+			o.transmit(s, now)
+			o.schedule(s, now)
+		}
+		time.Sleep(repeat)
+	}
+}
+
+// drain takes the packets that are there already, before their absence is judged.
+func (o *owner) drain(now time.Time) {
+	for {
+		select {
+		case d := <-o.inbox:
+			o.take(d, now)
+		default:
+			return
+		}
+	}
+}
+
+// take finds the session of a packet (RFC 5880 section 6.3, and 6.8.6 in its order) and gives it to it.
+func (o *owner) take(d datagram, now time.Time) {
+	p, err := Parse(d.data[:d.length])
+	var s *session
+	if err == nil && p.Your != 0 {
+		s = o.byOwn[p.Your]
+	} else {
+		s = o.sessions[d.from]
+	}
+	if s == nil || s.Peer != d.from || s.MultiHop != d.multihop {
+		return
+	}
+	least := uint8(255) // RFC 5881 section 5
+	if s.MultiHop {
+		least = s.MinimumTTL
+	}
+	if err != nil || d.ttl < least || p.Your == 0 && s.state != Down && s.state != AdminDown && p.State != Down && p.State != AdminDown {
+		s.refuse++
+		o.publish(s)
+		return
+	}
+	s.taken++
+	before := s.state
+	s.take(p, now)
+	o.moved(s, before, p.State == AdminDown, now)
+	o.transmit(s, now)
+	o.schedule(s, now)
+}
+
+// moved notes a change of state.
+func (o *owner) moved(s *session, before State, remoteAdminDown bool, now time.Time) {
+	if s.state == before {
+		return
+	}
+	if s.state == Up {
+		s.ups++
+		o.log.Info("BFD session up", "peer", s.Peer)
+	}
+	if before == Up {
+		s.downs++
+		o.log.Info("BFD session down", "peer", s.Peer, "state", s.state.String(), "why", s.diag.String())
+	}
+	o.news = append(o.news, Transition{
+		Peer: s.Peer, From: before, To: s.state, Diagnostic: s.diag, RemoteAdminDown: remoteAdminDown, At: now,
+	})
+}
+
+// act does what is due and returns when to come again.
+func (o *owner) act(now time.Time) time.Time {
+	again := now.Add(never)
+	for len(o.queue) > 0 {
+		s := o.queue[0]
+		if s.at.After(now) {
+			again = s.at
+			break
+		}
+		before := s.state
+		s.expire(now)
+		o.moved(s, before, false, now)
+		o.transmit(s, now)
+		o.schedule(s, now)
+	}
+	if !o.listenAt.IsZero() && !now.Before(o.listenAt) {
+		o.listen(now)
+	}
+	if !o.listenAt.IsZero() && o.listenAt.Before(again) {
+		again = o.listenAt
+	}
+	return again
+}
+
+// transmit sends what the session has to say, if it can.
+func (o *owner) transmit(s *session, now time.Time) {
+	if s.link == nil && !now.Before(s.retry.again) {
+		link, err := o.open.dial(s.Session)
+		if err != nil {
+			s.err = err.Error()
+			s.retry.failed(now)
+		} else {
+			s.link, s.err, s.retry = link, "", retry{}
+		}
+	}
+	for {
+		p, some := s.outgoing(now, rand.Float64())
+		if !some {
+			return
+		}
+		if s.link == nil {
+			continue
+		}
+		_, err := s.link.Write(p.Append(make([]byte, 0, packetLength)))
+		switch {
+		case errors.Is(err, syscall.ECONNREFUSED): // of an earlier packet: the router has no BFD just now
+			s.err = notListening
+		case err != nil: // the socket may be of an address that is gone
+			s.err = err.Error()
+			_ = s.link.Close()
+			s.link = nil
+			s.retry.failed(now)
+		default:
+			if s.state != Down {
+				s.err = ""
+			}
+			s.sent++
+		}
+	}
+}
+
+// schedule puts the session where it belongs in the queue, and publishes its status.
+func (o *owner) schedule(s *session, now time.Time) {
+	s.at = s.next()
+	if s.at.IsZero() {
+		s.at = now.Add(never)
+	}
+	if s.index < 0 {
+		heap.Push(&o.queue, s)
+	} else {
+		heap.Fix(&o.queue, s.index)
+	}
+	o.publish(s)
+}
+
+func (o *owner) publish(s *session) {
+	status := Status{
+		Session: s.Session, State: s.state, Since: s.since, RemoteState: s.remote, Diagnostic: s.diag, RemoteDiagnostic: s.remoteDiag,
+		TransmitInterval: s.interval(), ReceiveInterval: max(s.receive, s.remoteDesired), DetectionTime: s.detection(),
+		Ups: s.ups, Downs: s.downs, Sent: s.sent, Received: s.taken, Rejected: s.refuse, LastError: s.err,
+	}
+	if l := o.listeners[kindOf(s.Session)]; l != nil && l.err != "" {
+		status.LastError = l.err
+	}
+	o.mu.Lock()
+	o.statuses[s.Peer] = status
+	o.mu.Unlock()
+	before := s.last
+	s.last = status
+	before.Sent, before.Received, before.Rejected = status.Sent, status.Received, status.Rejected
+	if before != status {
+		signal(o.changed)
+	}
+}
+
+// queue is a heap of sessions by the time at which they are to be looked at.
+type queue []*session
+
+func (q queue) Len() int           { return len(q) }
+func (q queue) Less(i, j int) bool { return q[i].at.Before(q[j].at) }
+func (q queue) Swap(i, j int) {
+	q[i], q[j] = q[j], q[i]
+	q[i].index, q[j].index = i, j
+}
+
+// Push implements heap.Interface.
+func (q *queue) Push(x any) {
+	s := x.(*session)
+	s.index = len(*q)
+	*q = append(*q, s)
+}
+
+// Pop implements heap.Interface.
+func (q *queue) Pop() any {
+	last := len(*q) - 1
+	s := (*q)[last]
+	*q = (*q)[:last]
+	s.index = -1
+	return s
+}

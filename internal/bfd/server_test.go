@@ -1,0 +1,440 @@
+package bfd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+const ms = time.Millisecond
+
+var (
+	left  = netip.MustParseAddr("192.0.2.1")
+	right = netip.MustParseAddr("192.0.2.2")
+)
+
+// wire joins the networks of servers, by address.
+type wire struct {
+	mu    sync.Mutex
+	ends  map[netip.Addr]*end
+	loss  float64
+	cut   bool
+	heard map[netip.Addr][]Packet // by sender
+	ttl   uint8
+}
+
+func newWire() *wire {
+	return &wire{ends: map[netip.Addr]*end{}, heard: map[netip.Addr][]Packet{}, ttl: 255}
+}
+
+// end is the network of one server.
+type end struct {
+	*wire
+	self  netip.Addr
+	inbox chan datagram
+	gone  chan struct{}
+	once  sync.Once
+}
+
+func (w *wire) end(self netip.Addr) *end {
+	e := &end{wire: w, self: self, inbox: make(chan datagram, 1000), gone: make(chan struct{})}
+	w.ends[self] = e
+	return e
+}
+
+func (e *end) dial(s Session) (sender, error) { return &cable{e, s}, nil }
+func (e *end) listen(kind) (receiver, error)  { return e, nil }
+func (e *end) Close() error                   { e.once.Do(func() { close(e.gone) }); return nil }
+func (e *end) read(d *datagram) error {
+	select {
+	case *d = <-e.inbox:
+		return nil
+	case <-e.gone:
+		return os.ErrClosed
+	}
+}
+
+type cable struct {
+	*end
+	session Session
+}
+
+func (c *cable) Close() error { return nil }
+
+func (c *cable) Write(b []byte) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p, err := Parse(b)
+	if err != nil {
+		panic(err)
+	}
+	c.heard[c.self] = append(c.heard[c.self], p)
+	to := c.ends[c.session.Peer]
+	if to == nil || c.cut || rand.Float64() < c.loss {
+		return len(b), nil
+	}
+	d := datagram{from: c.self, ttl: c.ttl, length: len(b), multihop: c.session.MultiHop}
+	copy(d.data[:], b)
+	select {
+	case to.inbox <- d:
+	default:
+	}
+	return len(b), nil
+}
+
+func (w *wire) set(f func(*wire)) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f(w)
+}
+
+// last is the last packet that somebody sent.
+func (w *wire) last(from netip.Addr) Packet {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if len(w.heard[from]) == 0 {
+		return Packet{}
+	}
+	return w.heard[from][len(w.heard[from])-1]
+}
+
+// party is a server with one session.
+type party struct {
+	*Server
+	stop context.CancelFunc
+	done chan error
+	mu   sync.Mutex
+	all  []Transition
+}
+
+func (w *wire) party(t *testing.T, self netip.Addr, s Session) *party {
+	t.Helper()
+	p := &party{Server: New(Config{open: w.end(self)}), done: make(chan error, 1)}
+	ctx, stop := context.WithCancel(t.Context())
+	p.stop = stop
+	p.Set([]Session{s})
+	go func() { p.done <- p.Run(ctx) }()
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case x := <-p.Transitions():
+				p.mu.Lock()
+				p.all = append(p.all, x)
+				p.mu.Unlock()
+			}
+		}
+	}()
+	return p
+}
+
+func (p *party) end(t *testing.T) {
+	t.Helper()
+	p.stop()
+	if err := <-p.done; err != nil {
+		t.Error(err)
+	}
+}
+
+func (p *party) story() string {
+	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var words []string
+	for _, x := range p.all {
+		word := fmt.Sprintf("%s>%s", x.From, x.To)
+		if x.RemoteAdminDown {
+			word += "(admin)"
+		}
+		words = append(words, word)
+	}
+	return strings.Join(words, " ")
+}
+
+func (p *party) state() Status { synctest.Wait(); return p.Sessions()[0] }
+
+func to(peer netip.Addr) Session {
+	return Session{Peer: peer, Receive: 100 * ms, Transmit: 100 * ms, Multiplier: 3}
+}
+
+func pair(t *testing.T, f func(w *wire, a, b *party)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		a, b := w.party(t, left, to(right)), w.party(t, right, to(left))
+		defer a.end(t)
+		defer b.end(t)
+		time.Sleep(5 * time.Second)
+		if a, b := a.state(), b.state(); a.State != Up || b.State != Up {
+			t.Fatalf("after 5 s: %s and %s", a.State, b.State)
+		}
+		f(w, a, b)
+	})
+}
+
+func TestASessionComesUpAndNegotiatesItsTimers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		slow := to(left)
+		slow.Receive, slow.Transmit, slow.Multiplier = 400*ms, 250*ms, 5
+		a, b := w.party(t, left, to(right)), w.party(t, right, slow)
+		defer a.end(t)
+		defer b.end(t)
+		time.Sleep(5 * time.Second)
+		if p := w.heard[left][0]; p.DesiredMinTx != time.Second || p.State != Down {
+			t.Errorf("it begins with %+v, want a promise of a packet a second (RFC 5880 section 6.8.3)", p)
+		}
+		got := a.state()
+		if got.State != Up || got.RemoteState != Up || got.TransmitInterval != 400*ms || got.ReceiveInterval != 250*ms || got.DetectionTime != 1250*ms {
+			t.Errorf("fast one: %+v", got)
+		}
+		got = b.state()
+		if got.State != Up || got.TransmitInterval != 250*ms || got.ReceiveInterval != 400*ms || got.DetectionTime != 1200*ms {
+			t.Errorf("slow one: %+v", got)
+		}
+		if a.story() != "Down>Init Init>Up" && a.story() != "Down>Up" {
+			t.Errorf("story: %s", a.story())
+		}
+		// The intervals are kept, with jitter.
+		w.set(func(w *wire) { w.heard = map[netip.Addr][]Packet{} })
+		time.Sleep(40 * time.Second)
+		n := len(w.heard[left])
+		if n < 100 || n > 134 { // 40 s / 400 ms, a quarter less at most
+			t.Errorf("%d packets in 40 s", n)
+		}
+		for _, p := range w.heard[left] {
+			if p.Poll || p.Final || p.State != Up {
+				t.Fatalf("not at rest: %+v", p)
+			}
+		}
+	})
+}
+
+func TestSilenceIsAFailureAfterTheDetectionTime(t *testing.T) {
+	t.Parallel()
+	pair(t, func(w *wire, a, b *party) {
+		w.set(func(w *wire) { w.cut = true })
+		cut := time.Now()
+		time.Sleep(400 * ms)
+		for _, p := range []*party{a, b} {
+			s := p.state()
+			if s.State != Down || s.Diagnostic != DetectionTimeExpired || s.Downs != 1 {
+				t.Fatalf("%+v", s)
+			}
+			if after := s.Since.Sub(cut); after < 200*ms || after > 300*ms {
+				t.Errorf("down after %s", after)
+			}
+		}
+		if p := w.last(left); p.Your != 0 || p.DesiredMinTx != time.Second || p.Diagnostic != DetectionTimeExpired {
+			t.Errorf("after the failure it says %+v", p)
+		}
+		w.set(func(w *wire) { w.cut = false })
+		time.Sleep(3 * time.Second)
+		if s := a.state(); s.State != Up || s.Ups != 2 || s.Diagnostic != NoDiagnostic {
+			t.Errorf("after the repair: %+v", s)
+		}
+	})
+}
+
+func TestOnePacketInAHundredMayBeLost(t *testing.T) {
+	t.Parallel()
+	pair(t, func(w *wire, a, _ *party) {
+		w.set(func(w *wire) { w.loss = 0.01 })
+		time.Sleep(time.Hour)
+		if s := a.state(); s.Downs > 3 {
+			t.Errorf("one packet in a hundred is lost, three in a row fail: %d failures in an hour", s.Downs)
+		}
+	})
+}
+
+func TestAnEndIsToldAndIsNoFailure(t *testing.T) {
+	t.Parallel()
+	for name, end := range map[string]func(*party){
+		"stopped":         func(p *party) { p.stop() },
+		"removed":         func(p *party) { p.Set(nil) },
+		"planned restart": func(p *party) { p.AdminDown() },
+	} {
+		pair(t, func(w *wire, a, b *party) {
+			end(b)
+			time.Sleep(10 * ms)
+			if p := w.last(right); p.State != AdminDown || p.Diagnostic != AdministrativelyDown {
+				t.Errorf("%s: last words %+v", name, p)
+			}
+			if s := a.state(); s.State != Down || s.Diagnostic != NeighborSignaledDown || s.RemoteState != AdminDown {
+				t.Errorf("%s: %+v", name, s)
+			}
+			if story := a.story(); !strings.HasSuffix(story, "Up>Down(admin)") {
+				t.Errorf("%s: %s", name, story)
+			}
+			time.Sleep(time.Minute)
+			if s := a.state(); s.State != Down || s.Downs != 1 {
+				t.Errorf("%s, a minute later: %+v", name, s)
+			}
+		})
+	}
+}
+
+func TestTimersChangeWithoutAnEndOfTheSession(t *testing.T) {
+	t.Parallel()
+	pair(t, func(w *wire, a, b *party) {
+		w.set(func(w *wire) { w.heard = map[netip.Addr][]Packet{} })
+		other := to(right)
+		other.Receive, other.Transmit, other.Multiplier = 500*ms, 600*ms, 4
+		a.Set([]Session{other})
+		time.Sleep(5 * time.Second)
+		for _, p := range []*party{a, b} {
+			if s := p.state(); s.State != Up || s.Downs != 0 {
+				t.Errorf("%+v", s)
+			}
+		}
+		if s := a.state(); s.TransmitInterval != 600*ms || s.ReceiveInterval != 500*ms && s.ReceiveInterval != 100*ms {
+			t.Errorf("own: %+v", s)
+		}
+		if s := b.state(); s.TransmitInterval != 500*ms || s.DetectionTime != 2400*ms {
+			t.Errorf("the other's: %+v", s)
+		}
+		polls := slices.ContainsFunc(w.heard[left], func(p Packet) bool { return p.Poll })
+		finals := slices.ContainsFunc(w.heard[right], func(p Packet) bool { return p.Final })
+		if !polls || !finals {
+			t.Errorf("polls %v, finals %v", polls, finals)
+		}
+		// And back, faster.
+		a.Set([]Session{to(right)})
+		time.Sleep(5 * time.Second)
+		if s := a.state(); s.State != Up || s.Downs != 0 || s.TransmitInterval != 100*ms || s.DetectionTime != 300*ms {
+			t.Errorf("faster again: %+v", s)
+		}
+		if s := b.state(); s.State != Up || s.Downs != 0 || s.DetectionTime != 300*ms {
+			t.Errorf("the other: %+v", s)
+		}
+	})
+}
+
+func TestAPassiveSessionIsSilentUntilItIsSpokenTo(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		passive := to(right)
+		passive.Passive = true
+		a := w.party(t, left, passive)
+		defer a.end(t)
+		time.Sleep(10 * time.Second)
+		if n := len(w.heard[left]); n != 0 {
+			t.Errorf("%d packets", n)
+		}
+		b := w.party(t, right, to(left))
+		defer b.end(t)
+		time.Sleep(5 * time.Second)
+		if s := a.state(); s.State != Up {
+			t.Errorf("%+v", s)
+		}
+	})
+}
+
+func TestPacketsFromFurtherAwayAreRejected(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, x := range []struct {
+			multihop bool
+			minimum  uint8
+			ttl      uint8
+			want     State
+		}{{false, 0, 255, Up}, {false, 0, 254, Down}, {true, 254, 254, Up}, {true, 254, 253, Down}, {true, 1, 2, Up}} {
+			w := newWire()
+			w.ttl = x.ttl
+			s, o := to(right), to(left)
+			s.MultiHop, s.MinimumTTL, o.MultiHop, o.MinimumTTL = x.multihop, x.minimum, x.multihop, x.minimum
+			a, b := w.party(t, left, s), w.party(t, right, o)
+			time.Sleep(5 * time.Second)
+			if got := a.state(); got.State != x.want || x.want == Down && got.Rejected == 0 {
+				t.Errorf("%+v: %+v", x, got)
+			}
+			a.end(t)
+			b.end(t)
+		}
+	})
+}
+
+// broken is a network without sockets, for a while.
+type broken struct {
+	network
+	until time.Time
+}
+
+func (b broken) dial(s Session) (sender, error) {
+	if time.Now().Before(b.until) {
+		return nil, errors.New("no address")
+	}
+	return b.network.dial(s)
+}
+
+func (b broken) listen(k kind) (receiver, error) {
+	if time.Now().Before(b.until) {
+		return nil, errors.New("port in use")
+	}
+	return b.network.listen(k)
+}
+
+func TestSocketsThatCannotBeOpenedAreTriedAgain(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		a := New(Config{open: broken{w.end(left), time.Now().Add(20 * time.Second)}})
+		a.Set([]Session{to(right)})
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- a.Run(ctx) }()
+		b := w.party(t, right, to(left))
+		defer b.end(t)
+		time.Sleep(10 * time.Second)
+		if s := a.Sessions()[0]; s.LastError != "port in use" {
+			t.Errorf("%+v", s)
+		}
+		time.Sleep(20 * time.Second)
+		if s := a.Sessions()[0]; s.State != Up || s.LastError != "" {
+			t.Errorf("%+v", s)
+		}
+		stop() // nobody has read the transitions: none of them holds it up
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestStrangePacketsChangeNothing(t *testing.T) {
+	t.Parallel()
+	pair(t, func(w *wire, a, _ *party) {
+		before := a.state()
+		own := w.last(left)
+		for _, p := range []Packet{
+			{State: Down, Multiplier: 3, My: 7, Your: own.My + 1},      // for nobody
+			{State: AdminDown, Multiplier: 3, My: 7, Your: own.My + 1}, // for nobody
+			{State: Down, Multiplier: 3, My: 7, Your: own.My},          // of a stranger, below
+		} {
+			for from, ttl := range map[netip.Addr]uint8{right: 64, netip.MustParseAddr("192.0.2.3"): 255} {
+				d := datagram{from: from, ttl: ttl, length: packetLength}
+				copy(d.data[:], p.Append(nil))
+				w.ends[left].inbox <- d
+			}
+		}
+		d := datagram{from: right, ttl: 255, length: 30}
+		copy(d.data[:], bytes.Repeat([]byte{0xff}, 30))
+		w.ends[left].inbox <- d
+		synctest.Wait()
+		if after := a.state(); after.State != Up || after.Since != before.Since || after.Rejected == before.Rejected {
+			t.Errorf("%+v", after)
+		}
+	})
+}
