@@ -6,7 +6,7 @@
 # usage: tools/deps.sh [--check]     --check: only say what is missing
 set -eu
 
-packages="arping conntrack curl ethtool frr iproute2 iptables iputils-ping nftables procps tcpdump"
+packages="arping bird2 conntrack curl ethtool frr gobgpd iproute2 iptables iputils-ping nftables openbgpd procps tcpdump"
 policy=/usr/sbin/policy-rc.d
 
 # shellcheck disable=SC2086 # a list of words

@@ -2,9 +2,11 @@ package bgp
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -18,6 +20,8 @@ import (
 const (
 	// callTimeout is how long a management call may take; the longest known take some 100 ms.
 	callTimeout = 30 * time.Second
+	// statsTimeout is the same for counters, which somebody waits for.
+	statsTimeout = 2 * time.Second
 	// stopTimeout is the same for stopping, which sends a Cease to each peer.
 	stopTimeout = 5 * time.Second
 	// batch is how many paths go with one call, so that none holds up gobgp for long.
@@ -45,9 +49,10 @@ type event struct {
 	at    time.Time
 	// err says why an established session ended, unless the log did.
 	err string
-	// offered and extended are set with Established.
+	// offered, extended and asn, the peer's AS number, are set with Established.
 	offered  map[family]bool
 	extended bool
+	asn      uint32
 }
 
 // startEngine starts a server that dials only, takes nothing from peers and gives them nothing, until setPolicies.
@@ -68,7 +73,7 @@ func startEngine(asn uint32, routerID netip.Addr, log slog.Handler, observe func
 			e.gobgp.StartBgp(ctx, &api.StartBgpRequest{Global: &api.Global{
 				Asn: asn, RouterId: routerID.String(), ListenPort: -1,
 			}}),
-			e.gobgp.SetPolicies(ctx, policies(nil, newMarks())),
+			e.gobgp.SetPolicies(ctx, policies(nil, newMarks(), 0)),
 			e.assign(ctx, importPolicy, api.PolicyDirection_POLICY_DIRECTION_IMPORT),
 			e.assign(ctx, exportPolicy, api.PolicyDirection_POLICY_DIRECTION_EXPORT),
 			e.gobgp.WatchEvent(watch, server.WatchEventMessageCallbacks{
@@ -81,7 +86,7 @@ func startEngine(asn uint32, routerID netip.Addr, log slog.Handler, observe func
 	})
 	if err != nil {
 		stopWatch()
-		return nil, errors.Join(err, e.stop())
+		return nil, errors.Join(err, e.stop(false))
 	}
 	return e, nil
 }
@@ -95,13 +100,16 @@ func (e *engine) assign(ctx context.Context, policy string, direction api.Policy
 	}})
 }
 
-// stop sends each peer a Cease (peer de-configured, RFC 4486) and ends all goroutines.
-func (e *engine) stop() error {
+// stop sends each peer a Cease (peer de-configured, RFC 4486) and ends all goroutines. quietly leaves out peers with which
+// graceful restart was negotiated: their connections just end, and they keep our routes (RFC 4724 section 4.2).
+func (e *engine) stop(quietly bool) error {
 	e.stopWatch()
-	return e.call("stop", stopTimeout, func(context.Context) error {
-		e.gobgp.Stop()
-		<-e.served
-		return nil
+	return e.call("stop", stopTimeout, func(ctx context.Context) error {
+		err := e.gobgp.StopBgp(ctx, &api.StopBgpRequest{AllowGracefulRestart: quietly})
+		if err == nil {
+			<-e.served
+		}
+		return err
 	})
 }
 
@@ -127,11 +135,11 @@ func (e *engine) setPolicies(request *api.SetPoliciesRequest) error {
 	return e.call("set policies", callTimeout, func(ctx context.Context) error { return e.gobgp.SetPolicies(ctx, request) })
 }
 
-// addPaths announces at most a batch of prefixes; a path of the same prefix is replaced.
-func (e *engine) addPaths(prefixes []netip.Prefix, marks []mark) error {
-	paths := make([]*apiutil.Path, len(prefixes))
-	for i := range prefixes {
-		paths[i] = pathOf(prefixes[i], marks[i])
+// addPaths announces at most a batch of paths; one of the same prefix is replaced.
+func (e *engine) addPaths(list []path) error {
+	paths := make([]*apiutil.Path, len(list))
+	for i := range list {
+		paths[i] = pathOf(list[i])
 	}
 	return e.call("add paths", callTimeout, func(context.Context) error {
 		_, err := e.gobgp.AddPath(apiutil.AddPathRequest{Paths: paths})
@@ -143,7 +151,7 @@ func (e *engine) addPaths(prefixes []netip.Prefix, marks []mark) error {
 func (e *engine) deletePaths(prefixes []netip.Prefix) error {
 	paths := make([]*apiutil.Path, len(prefixes))
 	for i := range prefixes {
-		paths[i] = pathOf(prefixes[i], 0)
+		paths[i] = pathOf(path{prefix: prefixes[i]})
 	}
 	return e.call("delete paths", callTimeout, func(context.Context) error {
 		return e.gobgp.DeletePath(apiutil.DeletePathRequest{Paths: paths})
@@ -180,17 +188,59 @@ func (e *engine) sendAgain(address netip.Addr) error {
 	})
 }
 
-// pathOf is a path of our own: its mark, the lowest LOCAL_PREF, and the next hop left to each session.
-func pathOf(prefix netip.Prefix, m mark) *apiutil.Path {
+// stats asks for the counters of all sessions.
+func (e *engine) stats(yield func(netip.Addr, PeerStats)) error {
+	return e.call("list peers", statsTimeout, func(ctx context.Context) error {
+		return e.gobgp.ListPeer(ctx, &api.ListPeerRequest{}, func(p *api.Peer) {
+			address, err := netip.ParseAddr(p.GetConf().GetNeighborAddress())
+			if err != nil {
+				return
+			}
+			sent, received := p.GetState().GetMessages().GetSent(), p.GetState().GetMessages().GetReceived()
+			stats := PeerStats{
+				MessagesSent: sent.GetTotal(), MessagesReceived: received.GetTotal(),
+				UpdatesSent: sent.GetUpdate(), UpdatesReceived: received.GetUpdate(),
+				NotificationsSent: sent.GetNotification(), NotificationsReceived: received.GetNotification(),
+			}
+			for _, a := range p.GetAfiSafis() {
+				stats.RoutesReceived += a.GetState().GetReceived()
+			}
+			yield(address, stats)
+		})
+	})
+}
+
+// path is a path of our own.
+type path struct {
+	prefix netip.Prefix
+	mark   mark
+	// weight is what goes out as a transitive link bandwidth; 0: none. asn is the AS number in it.
+	weight uint32
+	asn    uint16
+}
+
+// familyOf is the family of a prefix.
+func familyOf(prefix netip.Prefix) family { return family(prefix.Addr().Is6()) }
+
+// pathOf is the path as gobgp has it: its mark, the lowest LOCAL_PREF, and the next hop left to each session.
+func pathOf(p path) *apiutil.Path {
+	prefix := p.prefix
 	nlri, _ := bgp.NewIPAddrPrefix(prefix) // fails for an invalid prefix only
 	path := &apiutil.Path{
 		Nlri:   nlri,
-		Family: family(prefix.Addr().Is6()).gobgp(),
+		Family: familyOf(prefix).gobgp(),
 		Attrs: []bgp.PathAttributeInterface{
 			bgp.NewPathAttributeOrigin(bgp.BGP_ORIGIN_ATTR_TYPE_IGP),
 			bgp.NewPathAttributeLocalPref(0),
-			bgp.NewPathAttributeCommunities([]uint32{uint32(m)}),
+			bgp.NewPathAttributeCommunities([]uint32{uint32(p.mark)}),
 		},
+	}
+	if p.weight > 0 {
+		value := binary.BigEndian.AppendUint16([]byte{byte(bgp.EC_SUBTYPE_LINK_BANDWIDTH)}, p.asn)
+		value = binary.BigEndian.AppendUint32(value, math.Float32bits(float32(bandwidth(p.weight))))
+		path.Attrs = append(path.Attrs, bgp.NewPathAttributeExtendedCommunities([]bgp.ExtendedCommunityInterface{
+			&bgp.UnknownExtended{Type: bgp.EC_TYPE_TRANSITIVE_TWO_OCTET_AS_SPECIFIC, Value: value},
+		}))
 	}
 	// These fail for an invalid address or a path without prefix only.
 	if prefix.Addr().Is4() {
@@ -211,6 +261,7 @@ func eventOf(update *apiutil.WatchEventMessage_PeerEvent, at time.Time) event {
 		e.err = ending(state.DisconnectReason)
 	}
 	if e.state == Established {
+		e.asn = state.PeerASN
 		e.offered = map[family]bool{}
 		for _, capability := range state.RemoteCap {
 			switch c := capability.(type) {

@@ -41,9 +41,10 @@ func startRouter(t *testing.T, address string, asn, nodeASN uint32) *router {
 		Asn: asn, RouterId: address, ListenPort: int32(r.port), ListenAddresses: []string{address},
 	}}))
 	must(t, r.AddPeer(t.Context(), &api.AddPeerRequest{Peer: &api.Peer{
-		Conf:      &api.PeerConf{NeighborAddress: "127.0.0.1", PeerAsn: nodeASN},
-		Transport: &api.Transport{PassiveMode: true},
-		AfiSafis:  []*api.AfiSafi{gobgpFamily(ipv4), gobgpFamily(ipv6)},
+		Conf:            &api.PeerConf{NeighborAddress: "127.0.0.1", PeerAsn: nodeASN},
+		Transport:       &api.Transport{PassiveMode: true},
+		GracefulRestart: &api.GracefulRestart{Enabled: true, RestartTime: 10},
+		AfiSafis:        []*api.AfiSafi{gobgpFamily(ipv4, true), gobgpFamily(ipv6, true)},
 	}}))
 	return r
 }
@@ -99,6 +100,11 @@ func describePath(path *apiutil.Path) string {
 		case *bgp.PathAttributeLargeCommunities:
 			for _, c := range a.Values {
 				rest += fmt.Sprintf(" %d:%d:%d", c.ASN, c.LocalData1, c.LocalData2)
+			}
+		case *bgp.PathAttributeExtendedCommunities:
+			for _, c := range a.Value {
+				octets, _ := c.Serialize()
+				rest += fmt.Sprintf(" ext %x", octets)
 			}
 		case *bgp.PathAttributeMultiExitDisc:
 			rest += fmt.Sprintf(" med %d", a.Value)

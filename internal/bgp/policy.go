@@ -3,6 +3,7 @@ package bgp
 import (
 	"fmt"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 
@@ -58,7 +59,8 @@ type hops struct{ ipv4, ipv6 hop }
 // hopsOf decides the next hops of a session. Between global addresses, the routes of the session's own family get its local
 // address. IPv4 over IPv6 gets the interface's IPv4 address; without one, the session's local address if the peer
 // can do RFC 8950 (extended), which is known once the session was up. IPv6 over IPv4 needs an
-// IPv6 address on the interface. On a link-local session, IPv6 prefers the interface's global address.
+// IPv6 address on the interface. On a link-local session, IPv6 prefers the interface's global address. An unnumbered
+// session prefers RFC 8950 for IPv4.
 func hopsOf(peer announce.Peer, extended bool) hops {
 	var h hops
 	if peer.Address.Is4() {
@@ -66,6 +68,9 @@ func hopsOf(peer announce.Peer, extended bool) hops {
 		return h
 	}
 	h.ipv4 = hop{address: peer.NextHop4, none: !peer.NextHop4.IsValid() && !extended}
+	if peer.Interface != "" && extended {
+		h.ipv4 = hop{} // the router may know no IPv4 network there
+	}
 	if peer.Address.IsLinkLocalUnicast() {
 		h.ipv6.address = peer.NextHop6
 	}
@@ -78,8 +83,9 @@ type route struct {
 	hops
 }
 
-// policies are the whole routing policy: a function of the sessions (keyed by address) and the distributions in use.
-func policies(sessions map[netip.Addr]route, marks *marks) *api.SetPoliciesRequest {
+// policies are the whole routing policy: a function of the sessions (keyed by address) and the distributions in use. asn
+// is the AS number that link bandwidths bear.
+func policies(sessions map[netip.Addr]route, marks *marks, asn uint16) *api.SetPoliciesRequest {
 	c := &compiler{addresses: map[name.PeerName]string{}}
 	for _, address := range slices.SortedFunc(maps.Keys(sessions), netip.Addr.Compare) {
 		session := sessions[address]
@@ -88,7 +94,7 @@ func policies(sessions map[netip.Addr]route, marks *marks) *api.SetPoliciesReque
 		c.nextHop(session, ipv6, session.ipv6)
 	}
 	for _, m := range marks.sorted() {
-		c.distribution(m, marks.all[m].distribution)
+		c.distribution(m, marks.all[m].distribution, asn)
 	}
 	return &api.SetPoliciesRequest{
 		DefinedSets: c.sets,
@@ -135,7 +141,8 @@ func (c *compiler) nextHop(session route, f family, h hop) {
 
 // distribution adds one statement a share. Peers without a session are left out, and a share of none
 // altogether: to gobgp an empty set of neighbors is everybody.
-func (c *compiler) distribution(m mark, d distribution) {
+func (c *compiler) distribution(m mark, d distribution, asn uint16) {
+	_, carried := d.transitive()
 	community := fmt.Sprintf("mark-%d", m)
 	first := true
 	for i, s := range d {
@@ -160,7 +167,7 @@ func (c *compiler) distribution(m mark, d distribution) {
 				NeighborSet:  &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: id},
 				CommunitySet: &api.MatchSet{Type: api.MatchSet_TYPE_ANY, Name: community},
 			},
-			Actions: actions(s.Attributes),
+			Actions: weigh(actions(s.Attributes), s.Attributes, carried, asn),
 		})
 	}
 }
@@ -197,6 +204,29 @@ func actions(attributes announce.Attributes) *api.Actions {
 		}
 		a.LargeCommunity.Communities = append(a.LargeCommunity.Communities,
 			fmt.Sprintf("%d:%d:%d", community.Global, community.Local1, community.Local2))
+	}
+	return a
+}
+
+// bytesPerEndpoint makes a link bandwidth, which is in octets per second, of a number of endpoints: 1 Mbit/s each, since
+// routers weigh by the ratios and some of them round to whole megabits.
+const bytesPerEndpoint = 125_000
+
+// bandwidth is the link bandwidth of a weight, within the numbers that gobgp can write.
+func bandwidth(weight uint32) uint32 {
+	return min(weight, math.MaxUint32/bytesPerEndpoint) * bytesPerEndpoint
+}
+
+// weigh adds what makes the link bandwidth right that goes out. carried says that the path has a transitive one, which
+// gobgp's policies cannot make.
+func weigh(a *api.Actions, attributes announce.Attributes, carried bool, asn uint16) *api.Actions {
+	switch {
+	case attributes.Weight > 0 && !attributes.Transitive:
+		a.ExtCommunity = &api.CommunityAction{
+			Type: api.CommunityAction_TYPE_REPLACE, Communities: []string{fmt.Sprintf("lb:%d:%d", asn, bandwidth(attributes.Weight))},
+		}
+	case attributes.Weight == 0 && carried:
+		a.ExtCommunity = &api.CommunityAction{Type: api.CommunityAction_TYPE_REPLACE}
 	}
 	return a
 }

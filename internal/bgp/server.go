@@ -3,11 +3,14 @@ package bgp
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -20,6 +23,11 @@ const (
 	// firstRetry and lastRetry bound the pause after gobgp refused something; it doubles each time, and up to half of it is random.
 	firstRetry = time.Second
 	lastRetry  = time.Minute
+	// revival is after how long a session that Down took down is dialed again though nobody called Up.
+	revival = 30 * time.Second
+	// firstFlood and lastFlood bound how long a peer that sent too many routes is left alone; it doubles.
+	firstFlood = 30 * time.Second
+	lastFlood  = 10 * time.Minute
 )
 
 // Config is what a Server needs to know.
@@ -49,6 +57,27 @@ type Server struct {
 	plan     sessions
 	observed map[netip.Addr]observed
 	since    time.Time
+	// held are the sessions that are kept down.
+	held map[netip.Addr]hold
+	// returning are the peers that may still have routes of before this process, until their session
+	// begins; syncedAt is when it was known that they are.
+	returning map[name.PeerName]struct{}
+	syncedAt  time.Time
+	// restarting says that the end of Run is not for good.
+	restarting bool
+	advertised map[name.PeerName]Advertised
+	engine     *engine
+
+	// urgent says that a session is to go down, for which a round that is under way is interrupted.
+	urgent atomic.Bool
+}
+
+// hold is why and for how long a session is kept down.
+type hold struct {
+	until time.Time
+	// pause is what until was made of. bfd says that Up ends it.
+	pause time.Duration
+	bfd   bool
 }
 
 // New returns a Server without peers and routes, which does nothing before Run and Sync.
@@ -61,6 +90,7 @@ func New(config Config) *Server {
 		table:    newTable(),
 		dirty:    map[netip.Prefix]struct{}{},
 		observed: map[netip.Addr]observed{},
+		held:     map[netip.Addr]hold{},
 		since:    time.Now(),
 	}
 	if s.log.GetSink() == nil {
@@ -107,21 +137,82 @@ func (s *Server) SetPeers(peers []announce.Peer) {
 	}
 }
 
-// forget drops observations of sessions that are not wanted any more.
+// forget drops what is known of sessions that are not wanted any more.
 func (s *Server) forget() {
-	maps.DeleteFunc(s.observed, func(address netip.Addr, _ observed) bool {
-		_, wanted := s.plan.wanted[address]
-		return !wanted
-	})
+	gone := func(address netip.Addr) bool { _, wanted := s.plan.wanted[address]; return !wanted }
+	maps.DeleteFunc(s.observed, func(address netip.Addr, _ observed) bool { return gone(address) })
+	maps.DeleteFunc(s.held, func(address netip.Addr, _ hold) bool { return gone(address) })
+}
+
+// Down takes the session with a peer down at once, for the reason why, and keeps it down until Up, or for 30 s. An address
+// that no peer has is ignored.
+func (s *Server) Down(address netip.Addr, why string) {
+	s.hold(address, why, hold{pause: revival, bfd: true})
+}
+
+// Up has the session dialed again that Down took down.
+func (s *Server) Up(address netip.Addr) {
+	s.mu.Lock()
+	h, found := s.held[address]
+	if found && h.bfd {
+		delete(s.held, address)
+	}
+	s.mu.Unlock()
+	if found {
+		signal(s.wake)
+	}
+}
+
+// hold keeps a session down from now on.
+func (s *Server) hold(address netip.Addr, why string, h hold) {
+	s.mu.Lock()
+	peer, wanted := s.plan.wanted[address]
+	if wanted {
+		now := time.Now()
+		h.until = now.Add(h.pause)
+		s.held[address] = h
+		o := s.observed[address]
+		if o.state == Established {
+			o.flaps++
+		}
+		if o.state != Idle {
+			o.state, o.since = Idle, now
+		}
+		o.lastError = why
+		s.observed[address] = o
+	}
+	s.mu.Unlock()
+	if wanted {
+		s.log.Info("BGP session taken down", "peer", peer.Name, "address", address, "reason", why, "for", h.pause.String())
+		s.urgent.Store(true)
+		signal(s.wake)
+		signal(s.changed)
+	}
+}
+
+// Restarting says that this process is about to be started again: at the end of Run, peers with graceful restart are to
+// keep the routes, and get no Cease (RFC 4724).
+func (s *Server) Restarting() {
+	s.mu.Lock()
+	s.restarting = true
+	s.mu.Unlock()
 }
 
 // Sync says that the routes of all Services are in, so that peers may be dialed. Before, a new session would begin
 // with a part of them. Further calls do nothing.
 func (s *Server) Sync() {
 	s.mu.Lock()
-	s.synced = true
+	first := !s.synced
+	if first {
+		s.synced, s.syncedAt, s.returning = true, time.Now(), map[name.PeerName]struct{}{}
+		for _, peer := range s.peers {
+			s.returning[peer.Name] = struct{}{}
+		}
+	}
 	s.mu.Unlock()
-	signal(s.wake)
+	if first {
+		signal(s.wake)
+	}
 }
 
 // Changed receives when Peers would answer otherwise than before. One reader gets every change.
@@ -143,14 +234,52 @@ func (s *Server) Peers() []PeerState {
 		o, found := s.observed[peer.Address]
 		if found {
 			state.State, state.Since, state.LastError = o.state, o.since, o.lastError
+			state.ASN, state.Flaps = o.asn, o.flaps
 		}
 		state.IPv4, state.IPv6 = carriage(peer, o, ipv4), carriage(peer, o, ipv6)
+		if a := s.advertised[peer.Name]; state.State == Established {
+			if state.IPv4 == Carried {
+				state.Advertised.IPv4 = a.IPv4
+			}
+			if state.IPv6 == Carried {
+				state.Advertised.IPv6 = a.IPv6
+			}
+		}
 		states[i] = state
 	}
 	return states
 }
 
-// Run keeps gobgp at what the other methods say until the context ends, and then sends each peer a Cease. It
+// Stats returns the counters of the sessions that there are, sorted by name. It asks gobgp, and returns none if
+// there is no answer within 2 s.
+func (s *Server) Stats() []PeerStats {
+	s.mu.Lock()
+	engine, names := s.engine, map[netip.Addr]name.PeerName{}
+	for address, peer := range s.plan.wanted {
+		names[address] = peer.Name
+	}
+	s.mu.Unlock()
+	if engine == nil {
+		return nil
+	}
+	var mu sync.Mutex // a call that comes too late goes on
+	var all []PeerStats
+	err := engine.stats(func(address netip.Addr, one PeerStats) {
+		mu.Lock()
+		defer mu.Unlock()
+		if one.Name = names[address]; one.Name != "" {
+			all = append(all, one)
+		}
+	})
+	if err != nil {
+		return nil
+	}
+	slices.SortFunc(all, func(a, b PeerStats) int { return strings.Compare(string(a.Name), string(b.Name)) })
+	return all
+}
+
+// Run keeps gobgp at what the other methods say until the context ends, and then sends each peer a Cease, unless Restarting
+// says otherwise. It
 // returns when all of its goroutines have ended, with an error only if gobgp hangs, after
 // which the process should end. It must be called once.
 func (s *Server) Run(ctx context.Context) error {
@@ -160,7 +289,7 @@ func (s *Server) Run(ctx context.Context) error {
 	for pause := firstRetry; ; {
 		select {
 		case <-ctx.Done():
-			return w.stop()
+			return w.stop(s.comesBack())
 		case <-s.wake:
 		case <-retry.C:
 		}
@@ -196,19 +325,32 @@ func (s *Server) observe(e event) {
 		s.mu.Unlock()
 		return
 	}
+	if _, held := s.held[e.peer]; held && e.state != Idle {
+		s.mu.Unlock() // it is being taken down
+		return
+	} else if held {
+		e.err = ""
+	}
 	now := before
 	if now.state != e.state {
 		now.state, now.since = e.state, e.at
+		if before.state == Established {
+			now.flaps++
+		}
 	}
 	if e.err != "" {
 		now.lastError = e.err
 	}
 	if e.state == Established {
-		now.offered, now.extended = e.offered, e.extended
+		now.offered, now.extended, now.asn = e.offered, e.extended, e.asn
 	}
 	s.observed[e.peer] = now
 	s.mu.Unlock()
 
+	if e.state == Established && peer.Dynamic == announce.External && e.asn == ownASN(peer) {
+		s.hold(e.peer, fmt.Sprintf("peer has our own AS number %d, and dynamicASN is external", e.asn), hold{pause: revival})
+		return
+	}
 	signal(s.changed)
 	if e.state == Established {
 		signal(s.wake)
@@ -223,7 +365,9 @@ func (s *Server) failed(address netip.Addr, why string) {
 	s.mu.Lock()
 	o := s.observed[address]
 	_, wanted := s.plan.wanted[address]
-	news := wanted && o.lastError != why
+	held, down := s.held[address]
+	down = down && time.Now().Before(held.until)
+	news := wanted && !down && o.lastError != why
 	if news {
 		if o.state == "" {
 			o.state, o.since = Idle, s.since
@@ -232,9 +376,30 @@ func (s *Server) failed(address netip.Addr, why string) {
 		s.observed[address] = o
 	}
 	s.mu.Unlock()
+	if wanted && !down && why == sent(codeCease, subPrefixes) {
+		pause := min(max(2*held.pause, firstFlood), lastFlood)
+		s.hold(address, fmt.Sprintf("peer sent more than %d routes of a family, none of which is wanted: have it send none", maxReceived), hold{pause: pause})
+		return
+	}
 	if news {
 		signal(s.changed)
 	}
+}
+
+// comesBack says whether Restarting was called.
+func (s *Server) comesBack() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.restarting
+}
+
+// returns says whether a peer, whose session is about to begin, may still have routes of before this process.
+func (s *Server) returns(peer announce.Peer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, may := s.returning[peer.Name]
+	delete(s.returning, peer.Name)
+	return may && time.Since(s.syncedAt) < peer.GracefulRestart
 }
 
 // wishes are what the worker goes by in one round.
@@ -243,17 +408,29 @@ type wishes struct {
 	extended map[netip.Addr]bool
 	// established is since when, for sessions that are up.
 	established map[netip.Addr]time.Time
+	// held are sessions that are kept down; again is when the first of them is not any more, zero without any.
+	held  map[netip.Addr]bool
+	again time.Time
 }
 
 // take returns the wishes as they stand; false before Sync.
 func (s *Server) take() (wishes, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	w := wishes{sessions: s.plan, extended: map[netip.Addr]bool{}, established: map[netip.Addr]time.Time{}}
+	w := wishes{sessions: s.plan, extended: map[netip.Addr]bool{}, established: map[netip.Addr]time.Time{}, held: map[netip.Addr]bool{}}
 	for address, o := range s.observed {
 		w.extended[address] = o.extended
 		if o.state == Established {
 			w.established[address] = o.since
+		}
+	}
+	for address, h := range s.held {
+		if !time.Now().Before(h.until) {
+			continue // kept for its pause: the next one is longer
+		}
+		w.held[address] = true
+		if w.again.IsZero() || h.until.Before(w.again) {
+			w.again = h.until
 		}
 	}
 	return w, s.synced
@@ -274,6 +451,17 @@ func (s *Server) takeRoutes(all bool) map[netip.Prefix]distribution {
 	}
 	clear(s.dirty)
 	return routes
+}
+
+// publish takes what the worker has done.
+func (s *Server) publish(e *engine, advertised map[name.PeerName]Advertised) {
+	s.mu.Lock()
+	same := maps.Equal(s.advertised, advertised)
+	s.engine, s.advertised = e, advertised
+	s.mu.Unlock()
+	if !same {
+		signal(s.changed)
+	}
 }
 
 // restarted says that gobgp was stopped, with all of its sessions.

@@ -83,7 +83,7 @@ func TestASharedPrefixStaysUntilTheLastServiceLeaves(t *testing.T) {
 func TestNothingIsTakenFromAPeer(t *testing.T) {
 	t.Parallel()
 	giver, other := startRouter(t, "127.0.3.1", 64513, 64512), startRouter(t, "127.0.3.2", 64514, 64512)
-	_, err := giver.AddPath(apiutil.AddPathRequest{Paths: []*apiutil.Path{pathOf(prefix("203.0.113.0/24"), 1), pathOf(prefix("192.0.2.1/32"), 1)}})
+	_, err := giver.AddPath(apiutil.AddPathRequest{Paths: []*apiutil.Path{pathOf(path{prefix: prefix("203.0.113.0/24"), mark: 1}), pathOf(path{prefix: prefix("192.0.2.1/32"), mark: 1})}})
 	must(t, err)
 	s := New(Config{NodeName: "node"})
 	w := newWorker(s)
@@ -93,7 +93,7 @@ func TestNothingIsTakenFromAPeer(t *testing.T) {
 	s.Sync()
 	_, err = w.round(t.Context())
 	must(t, err)
-	t.Cleanup(func() { must(t, w.stop()) })
+	t.Cleanup(func() { must(t, w.stop(false)) })
 	received := func() string {
 		var n int
 		_ = w.engine.gobgp.ListPath(apiutil.ListPathRequest{TableType: api.TableType_TABLE_TYPE_ADJ_IN, Name: giver.address.String(), Family: ipv4.gobgp()},

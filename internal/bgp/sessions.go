@@ -20,8 +20,16 @@ const (
 	defaultConnect = 10 * time.Second
 	// idleAfterReset is how long gobgp rests after it sent an administrative reset; its own default is 30 s.
 	idleAfterReset = time.Second
-	// multiHopTTL is the TTL towards an eBGP peer that may be any number of hops away.
+	// longestHold is the hold time of a peer that asks for none: gobgp cannot propose 0, and the router's own proposal
+	// counts if it is shorter.
+	longestHold = 65535 * time.Second
+	// multiHopTTL is the TTL towards an eBGP peer that may be any number of hops away, and the one that TTL security sends.
 	multiHopTTL = 255
+	// deferral is how long, in seconds, routes wait for the End-of-RIB of all peers after a restart (RFC 4724 section 4.1,
+	// Selection_Deferral_Timer). We take nothing from peers, so it is the least that gobgp has.
+	deferral = 1
+	// maxReceived is how many routes of a family a peer may send, all of which are refused but kept by gobgp: they cost memory.
+	maxReceived = 100_000
 )
 
 // sessions is what the peers come to: the sessions to have, keyed by the peer's address as gobgp does,
@@ -67,12 +75,22 @@ func planSessions(peers []announce.Peer, node netip.Addr) sessions {
 	return plan
 }
 
+// ownASN is our AS number as the peer sees it.
+func ownASN(peer announce.Peer) uint32 {
+	if peer.LocalASN != 0 {
+		return peer.LocalASN
+	}
+	return peer.MyASN
+}
+
 // refusal says why a peer can have no session; empty: it can.
 func refusal(peer announce.Peer) string {
 	switch {
+	case peer.Interface != "" && !peer.Address.IsValid():
+		return "no router has been found on " + peer.Interface + ": it must send router advertisements"
 	case !peer.Address.IsValid() || peer.Address.IsUnspecified() || peer.Address.IsMulticast():
 		return "no usable peer address"
-	case peer.MyASN == 0 || peer.PeerASN == 0:
+	case peer.MyASN == 0 || peer.PeerASN == 0 && peer.Dynamic != announce.External:
 		return "no AS number"
 	case !peer.IPv4 && !peer.IPv6:
 		return "no address family"
@@ -93,8 +111,11 @@ func normal(peer announce.Peer) announce.Peer {
 	if peer.Port == 0 {
 		peer.Port = 179
 	}
-	if peer.Hold == 0 {
+	switch {
+	case peer.Hold == 0:
 		peer.Hold = defaultHold
+	case peer.Hold < 0:
+		peer.Hold = longestHold
 	}
 	if peer.Keepalive == 0 {
 		peer.Keepalive = peer.Hold / 3
@@ -102,6 +123,13 @@ func normal(peer announce.Peer) announce.Peer {
 	if peer.Connect == 0 {
 		peer.Connect = defaultConnect
 	}
+	switch peer.Dynamic {
+	case announce.Internal:
+		peer.PeerASN, peer.Dynamic = ownASN(peer), announce.Fixed
+	case announce.External:
+		peer.PeerASN = 0
+	}
+	peer.BFD = announce.BFD{} // not BGP's business
 	return peer
 }
 
@@ -114,13 +142,14 @@ func sameSession(a, b announce.Peer) bool {
 }
 
 // gobgpPeer is the session in gobgp's words. The local AS stands in every one, so that the global one,
-// which gobgp needs to start, shows nowhere on the wire.
-func gobgpPeer(peer announce.Peer) *api.Peer {
+// which gobgp needs to start, shows nowhere on the wire. restarting says that the peer may still have routes of before
+// this process: its first OPEN then has the R and F bits (RFC 4724 section 3).
+func gobgpPeer(peer announce.Peer, restarting bool) *api.Peer {
 	p := &api.Peer{
 		Conf: &api.PeerConf{
 			NeighborAddress: peer.Address.String(),
 			PeerAsn:         peer.PeerASN,
-			LocalAsn:        peer.MyASN,
+			LocalAsn:        ownASN(peer),
 			AuthPassword:    peer.Password,
 		},
 		Timers: &api.Timers{Config: &api.TimersConfig{
@@ -134,20 +163,30 @@ func gobgpPeer(peer announce.Peer) *api.Peer {
 	if peer.Source.IsValid() {
 		p.Transport.LocalAddress = peer.Source.String()
 	}
-	if peer.MultiHop && peer.MyASN != peer.PeerASN {
+	if peer.TTLSecurity > 0 {
+		p.TtlSecurity = &api.TtlSecurity{Enabled: true, TtlMin: uint32(multiHopTTL + 1 - peer.TTLSecurity)}
+	} else if peer.MultiHop && ownASN(peer) != peer.PeerASN {
 		p.EbgpMultihop = &api.EbgpMultihop{Enabled: true, MultihopTtl: multiHopTTL}
 	}
-	if peer.IPv4 {
-		p.AfiSafis = append(p.AfiSafis, gobgpFamily(ipv4))
+	if peer.GracefulRestart > 0 {
+		p.GracefulRestart = &api.GracefulRestart{
+			Enabled: true, RestartTime: uint32(seconds(peer.GracefulRestart)), DeferralTime: deferral, LocalRestarting: restarting,
+		}
 	}
-	if peer.IPv6 {
-		p.AfiSafis = append(p.AfiSafis, gobgpFamily(ipv6))
+	for f, wanted := range map[family]bool{ipv4: peer.IPv4, ipv6: peer.IPv6} {
+		if wanted {
+			p.AfiSafis = append(p.AfiSafis, gobgpFamily(f, peer.GracefulRestart > 0))
+		}
 	}
 	return p
 }
 
-func gobgpFamily(f family) *api.AfiSafi {
-	return &api.AfiSafi{Config: &api.AfiSafiConfig{Family: f.api(), Enabled: true}}
+func gobgpFamily(f family, graceful bool) *api.AfiSafi {
+	return &api.AfiSafi{
+		Config:            &api.AfiSafiConfig{Family: f.api(), Enabled: true},
+		MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: graceful}},
+		PrefixLimits:      &api.PrefixLimit{Family: f.api(), MaxPrefixes: maxReceived},
+	}
 }
 
 // seconds rounds up to whole seconds, which is all that BGP has.

@@ -57,6 +57,10 @@ func TestPlanSessions(t *testing.T) {
 				"e": "source address and peer address are of different families",
 			},
 		},
+		"a router that is yet to be found is waited for": {
+			peers: []announce.Peer{{Name: "a", MyASN: 1, Dynamic: announce.External, Interface: "eth0", IPv4: true}},
+			id:    "10.0.0.1", refused: map[name.PeerName]string{"a": "no router has been found on eth0: it must send router advertisements"},
+		},
 	}
 	for title, test := range tests {
 		t.Run(title, func(t *testing.T) {
@@ -100,7 +104,7 @@ func TestGobgpPeerRoundsTimersUpAndKeepsIBGPFreeOfMultihop(t *testing.T) {
 	t.Parallel()
 	p := gobgpPeer(normal(aPeer("a", "192.0.2.1", func(p *announce.Peer) {
 		p.Hold, p.MultiHop, p.PeerASN, p.Password = 10*time.Second, true, 64512, "secret"
-	})))
+	})), false)
 	if c := p.Timers.Config; c.HoldTime != 10 || c.KeepaliveInterval != 4 || c.ConnectRetry != 10 || c.IdleHoldTimeAfterReset != 1 {
 		t.Errorf("timers %v", c)
 	}
@@ -109,15 +113,49 @@ func TestGobgpPeerRoundsTimersUpAndKeepsIBGPFreeOfMultihop(t *testing.T) {
 	}
 }
 
+func TestWhatASessionIsLike(t *testing.T) {
+	t.Parallel()
+	like := func(change func(*announce.Peer)) *api.Peer {
+		return gobgpPeer(normal(aPeer("a", "192.0.2.1", change)), true)
+	}
+	if p := like(func(p *announce.Peer) { p.TTLSecurity = 2 }); !p.TtlSecurity.Enabled || p.TtlSecurity.TtlMin != 254 || p.EbgpMultihop != nil {
+		t.Errorf("TTL security: %v", p)
+	}
+	if p := like(func(p *announce.Peer) { p.LocalASN = 64599 }); p.Conf.LocalAsn != 64599 {
+		t.Errorf("local AS: %v", p)
+	}
+	if p := like(func(p *announce.Peer) { p.PeerASN, p.Dynamic, p.LocalASN = 0, announce.Internal, 64599 }); p.Conf.PeerAsn != 64599 {
+		t.Errorf("internal: %v", p)
+	}
+	if p := like(func(p *announce.Peer) { p.PeerASN, p.Dynamic = 0, announce.External }); p.Conf.PeerAsn != 0 {
+		t.Errorf("external: %v", p)
+	}
+	if p := like(func(p *announce.Peer) { p.Hold = -1 }); p.Timers.Config.HoldTime != 65535 {
+		t.Errorf("no hold time: %v", p)
+	}
+	p := like(func(p *announce.Peer) { p.GracefulRestart, p.IPv6 = 30*time.Second, true })
+	if g := p.GracefulRestart; !g.Enabled || g.RestartTime != 30 || !g.LocalRestarting || g.DeferralTime != 1 {
+		t.Errorf("graceful restart: %v", p)
+	}
+	for _, a := range p.AfiSafis {
+		if !a.MpGracefulRestart.Config.Enabled || a.PrefixLimits.MaxPrefixes != maxReceived {
+			t.Errorf("family: %v", a)
+		}
+	}
+}
+
 func TestHopsOf(t *testing.T) {
 	t.Parallel()
 	four, six := addr("192.0.2.9"), addr("2001:db8::9")
 	both := func(p *announce.Peer) { p.NextHop4, p.NextHop6 = four, six }
+	unnumbered := func(p *announce.Peer) { both(p); p.Interface = "eth0" }
 	for title, test := range map[string]struct {
 		peer     announce.Peer
 		extended bool
 		want     hops
 	}{
+		"an unnumbered session prefers RFC 8950 for IPv4":             {aPeer("a", "fe80::1%eth0", unnumbered), true, hops{ipv6: hop{address: six}}},
+		"an unnumbered session without it takes the interface's":      {aPeer("a", "fe80::1%eth0", unnumbered), false, hops{ipv4: hop{address: four}, ipv6: hop{address: six}}},
 		"IPv6 over IPv4 takes the interface's address":                {aPeer("a", "192.0.2.1", both), false, hops{ipv6: hop{address: six}}},
 		"IPv6 over IPv4 is impossible without":                        {aPeer("a", "192.0.2.1", nil), true, hops{ipv6: hop{none: true}}},
 		"IPv4 over IPv6 takes the interface's address":                {aPeer("a", "2001:db8::1", both), true, hops{ipv4: hop{address: four}}},
@@ -138,11 +176,11 @@ func TestPoliciesKnowNoEmptySetOfNeighbors(t *testing.T) {
 	t.Parallel()
 	m := newMarks()
 	for _, peers := range [][]name.PeerName{{"known"}, {"unknown"}, {"known", "unknown"}} {
-		_, _, err := m.acquire(distribution{{peers: peers}})
+		_, _, err := m.acquire(distribution{{peers: peers}}, ipv4)
 		must(t, err)
 	}
 	peer := aPeer("known", "2001:db8::1", nil)
-	request := policies(map[netip.Addr]route{peer.Address: {Peer: peer, hops: hopsOf(peer, false)}}, m)
+	request := policies(map[netip.Addr]route{peer.Address: {Peer: peer, hops: hopsOf(peer, false)}}, m, 64512)
 	var names []string
 	for _, set := range request.DefinedSets {
 		if len(set.List) == 0 {

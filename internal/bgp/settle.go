@@ -85,7 +85,11 @@ func (w *worker) settle(wish wishes) (next time.Duration, err error) {
 	// A withdrawal is sent only for a path that exists: one that goes to nobody does.
 	gone = slices.DeleteFunc(gone, func(prefix netip.Prefix) bool { _, back := w.paths[prefix]; return back })
 	for prefixes := range slices.Chunk(gone, batch) {
-		if err := w.engine.addPaths(prefixes, make([]mark, len(prefixes))); err != nil {
+		paths := make([]path, len(prefixes))
+		for i, prefix := range prefixes {
+			paths[i].prefix = prefix
+		}
+		if err := w.engine.addPaths(paths); err != nil {
 			return 0, err
 		}
 		if err := w.engine.deletePaths(prefixes); err != nil {

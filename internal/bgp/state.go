@@ -48,6 +48,26 @@ type PeerState struct {
 	LastError string
 	// IPv4 and IPv6 say what becomes of each family.
 	IPv4, IPv6 Carriage
+	// ASN is the peer's AS number as it last said; 0 before.
+	ASN uint32
+	// Flaps is how often the session left Established.
+	Flaps uint64
+	// Advertised is what the peer gets while the session is up.
+	Advertised Advertised
+}
+
+// Advertised counts the prefixes of each family that a peer gets.
+type Advertised struct{ IPv4, IPv6 int }
+
+// PeerStats counts what went over a session since it was configured.
+type PeerStats struct {
+	Name name.PeerName
+
+	MessagesSent, MessagesReceived           uint64
+	UpdatesSent, UpdatesReceived             uint64
+	NotificationsSent, NotificationsReceived uint64
+	// RoutesReceived is how many routes the peer announces now, all of which are refused.
+	RoutesReceived uint64
 }
 
 // observed is what gobgp has told of one session.
@@ -59,6 +79,8 @@ type observed struct {
 	// IPv4 routes with an IPv6 next hop.
 	offered  map[family]bool
 	extended bool
+	asn      uint32
+	flaps    uint64
 }
 
 // carriage decides what becomes of a family.
@@ -84,6 +106,8 @@ const (
 	subBadPeerAS = 2
 	codeFSM      = 5
 	subOpenSent  = 1
+	codeCease    = 6
+	subPrefixes  = 1
 )
 
 // notification says what a NOTIFICATION means: RFC 4271 section 4.5, RFC 5492 section 5, RFC 6608, RFC 4486, RFC 8538, RFC 9384.
@@ -107,8 +131,8 @@ func notification(code, subcode int) string {
 			subOpenSent: "unexpected message in OpenSent", 2: "unexpected message in OpenConfirm",
 			3: "unexpected message in Established",
 		}},
-		6: {"cease", map[int]string{
-			1: "maximum number of prefixes reached", 2: "administrative shutdown", 3: "peer de-configured",
+		codeCease: {"cease", map[int]string{
+			subPrefixes: "maximum number of prefixes reached", 2: "administrative shutdown", 3: "peer de-configured",
 			4: "administrative reset", 5: "connection rejected", 6: "other configuration change", 7: "connection collision resolution",
 			8: "out of resources", 9: "hard reset", 10: "BFD down",
 		}},

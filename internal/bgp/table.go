@@ -21,6 +21,17 @@ type share struct {
 // peer at most once. Empty is nobody.
 type distribution []share
 
+// transitive returns the weight that goes out as a transitive link bandwidth, if there is one. The weight is the
+// node's, so all shares that have one have the same.
+func (d distribution) transitive() (weight uint32, found bool) {
+	for _, s := range d {
+		if s.Weight > 0 && s.Transitive {
+			return s.Weight, true
+		}
+	}
+	return 0, false
+}
+
 // distributionKey is the canonical form of a distribution; empty for nobody.
 type distributionKey string
 

@@ -152,11 +152,11 @@ func TestMarksAreUniqueAndKnownAsLongAsAPrefixHasThem(t *testing.T) {
 			peer := rapid.SampledFrom(somePeers).Draw(t, "peer")
 			d := distribute(map[name.PeerName]announce.Attributes{peer: {}})
 			if marks := held[string(peer)]; len(marks) > 0 && rapid.Bool().Draw(t, "release") {
-				m.release(marks[0])
+				m.release(marks[0], ipv4)
 				held[string(peer)] = marks[1:]
 				continue
 			}
-			got, fresh, err := m.acquire(d)
+			got, fresh, err := m.acquire(d, ipv4)
 			if err != nil || got == 0 || fresh != (len(held[string(peer)]) == 0) {
 				t.Fatalf("acquire: %d %v %v", got, fresh, err)
 			}
@@ -185,15 +185,15 @@ func TestMarksRunOutWithoutHarm(t *testing.T) {
 		return distribution{{Attributes: announce.Attributes{Prepend: n + 1}, peers: somePeers[:1]}}
 	}
 	for n := range maxMarks {
-		if _, _, err := m.acquire(one(n)); err != nil {
+		if _, _, err := m.acquire(one(n), ipv4); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got, _, err := m.acquire(one(maxMarks)); err == nil {
+	if got, _, err := m.acquire(one(maxMarks), ipv4); err == nil {
 		t.Fatalf("one too many: %d", got)
 	}
-	m.release(77)
-	if got, fresh, err := m.acquire(one(maxMarks)); err != nil || got != 77 || !fresh {
+	m.release(77, ipv4)
+	if got, fresh, err := m.acquire(one(maxMarks), ipv4); err != nil || got != 77 || !fresh {
 		t.Fatalf("after a release: %d %v %v", got, fresh, err)
 	}
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
+
+	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
 
 	"github.com/ballast-lb/ballast/internal/announce"
 )
@@ -17,6 +20,8 @@ type worker struct {
 	// engine is nil until the first session is wanted.
 	engine   *engine
 	routerID netip.Addr
+	// asn is the AS number of link bandwidths.
+	asn uint16
 	// sessions are those that gobgp has, policed those that its policies know.
 	sessions map[netip.Addr]announce.Peer
 	policed  map[netip.Addr]route
@@ -74,6 +79,7 @@ func (w *worker) round(ctx context.Context) (next time.Duration, err error) {
 	if err := w.flush(ctx); err != nil {
 		return 0, err
 	}
+	w.server.publish(w.engine, w.marks.advertised())
 	retry, err := w.join(ctx, wish, time.Now())
 	if err != nil {
 		return 0, err
@@ -88,17 +94,23 @@ func (w *worker) round(ctx context.Context) (next time.Duration, err error) {
 	if retry > 0 {
 		next = min(next, retry)
 	}
+	if !wish.again.IsZero() {
+		next = min(next, max(time.Until(wish.again), time.Millisecond))
+	}
 	return next, err
 }
 
 // start sees to it that gobgp runs with the right router ID once a session is wanted.
 func (w *worker) start(wish wishes) error {
+	if asn := shortASN(wish.globalASN); asn != w.asn {
+		w.asn, w.stale = asn, true
+	}
 	if len(wish.wanted) == 0 || w.engine != nil && w.routerID == wish.routerID {
 		return nil
 	}
 	if w.engine != nil {
 		w.server.log.Info("restarting BGP for another router ID", "old", w.routerID, "new", wish.routerID)
-		err := w.stop()
+		err := w.stop(false)
 		w.reset()
 		w.server.restarted(time.Now())
 		if err != nil {
@@ -114,18 +126,27 @@ func (w *worker) start(wish wishes) error {
 	return nil
 }
 
-// stop ends gobgp, if it runs.
-func (w *worker) stop() error {
+// shortASN is an AS number in two octets, AS_TRANS (RFC 6793) if it does not fit.
+func shortASN(asn uint32) uint16 {
+	if asn > math.MaxUint16 {
+		return bgp.AS_TRANS
+	}
+	return uint16(asn)
+}
+
+// stop ends gobgp, if it runs; quietly is that of engine.stop.
+func (w *worker) stop(quietly bool) error {
 	if w.engine == nil {
 		return nil
 	}
-	return w.engine.stop()
+	w.server.publish(nil, nil)
+	return w.engine.stop(quietly)
 }
 
-// leave ends the sessions that are not wanted, or belong to a peer of another name: routes go by name.
+// leave ends the sessions that are not wanted, are kept down, or belong to a peer of another name: routes go by name.
 func (w *worker) leave(wish wishes) error {
 	for address, old := range w.sessions {
-		if now, wanted := wish.wanted[address]; wanted && now.Name == old.Name {
+		if now, wanted := wish.wanted[address]; wanted && now.Name == old.Name && !wish.held[address] {
 			continue
 		}
 		// The only error besides is that gobgp has no such session.
@@ -134,7 +155,9 @@ func (w *worker) leave(wish wishes) error {
 		}
 		delete(w.sessions, address)
 		delete(w.again, address)
-		w.server.log.Info("BGP peer removed", "peer", old.Name, "address", address)
+		if !wish.held[address] {
+			w.server.log.Info("BGP peer removed", "peer", old.Name, "address", address)
+		}
 	}
 	return nil
 }
@@ -142,16 +165,17 @@ func (w *worker) leave(wish wishes) error {
 // mark takes note of what routes are to become. Without a mark left for it, a route goes to nobody.
 func (w *worker) mark(routes map[netip.Prefix]distribution) {
 	for prefix, distribution := range routes {
-		m, fresh, err := w.marks.acquire(distribution)
+		f := familyOf(prefix)
+		m, fresh, err := w.marks.acquire(distribution, f)
 		if err != nil {
 			w.server.log.Error(err, "a route cannot be announced", "prefix", prefix)
 		}
 		w.stale = w.stale || fresh
 		if before, waiting := w.pending[prefix]; waiting {
-			w.marks.release(before)
+			w.marks.release(before, f)
 		}
 		if m == w.paths[prefix] {
-			w.marks.release(m)
+			w.marks.release(m, f)
 			delete(w.pending, prefix)
 			continue
 		}
@@ -170,7 +194,7 @@ func (w *worker) police(wish wishes) error {
 	if !w.stale && maps.EqualFunc(w.policed, wanted, same) {
 		return nil
 	}
-	if err := w.engine.setPolicies(policies(wanted, w.marks)); err != nil {
+	if err := w.engine.setPolicies(policies(wanted, w.marks, w.asn)); err != nil {
 		return err
 	}
 	for address := range w.sessions {
@@ -199,7 +223,7 @@ func (w *worker) flush(ctx context.Context) error {
 		w.settling.withdrew(prefixes, time.Now())
 	}
 	for prefixes := range slices.Chunk(announced, batch) {
-		if err := w.write(ctx, prefixes, func(marks []mark) error { return w.engine.addPaths(prefixes, marks) }); err != nil {
+		if err := w.write(ctx, prefixes, func(marks []mark) error { return w.engine.addPaths(w.pathsOf(prefixes, marks)) }); err != nil {
 			return err
 		}
 		w.settling.wrote(time.Now())
@@ -207,10 +231,29 @@ func (w *worker) flush(ctx context.Context) error {
 	return nil
 }
 
+// pathsOf are the paths of prefixes with these marks.
+func (w *worker) pathsOf(prefixes []netip.Prefix, marks []mark) []path {
+	paths := make([]path, len(prefixes))
+	for i := range prefixes {
+		paths[i] = path{prefix: prefixes[i], mark: marks[i]}
+		if entry := w.marks.all[marks[i]]; entry != nil {
+			paths[i].weight, _ = entry.transitive()
+			paths[i].asn = w.asn
+		}
+	}
+	return paths
+}
+
 // write makes one call for some pending prefixes, and takes note of its success.
 func (w *worker) write(ctx context.Context, prefixes []netip.Prefix, call func([]mark) error) error {
 	if err := ctx.Err(); err != nil {
 		return nil // The next thing that Run does is to stop.
+	}
+	if w.server.urgent.Swap(false) {
+		wish, _ := w.server.take()
+		if err := w.leave(wish); err != nil {
+			return err
+		}
 	}
 	now := make([]mark, len(prefixes))
 	for i, prefix := range prefixes {
@@ -220,7 +263,7 @@ func (w *worker) write(ctx context.Context, prefixes []netip.Prefix, call func([
 		return err
 	}
 	for i, prefix := range prefixes {
-		w.marks.release(w.paths[prefix])
+		w.marks.release(w.paths[prefix], familyOf(prefix))
 		delete(w.pending, prefix)
 		if w.paths[prefix] = now[i]; now[i] == 0 {
 			delete(w.paths, prefix)
@@ -246,6 +289,8 @@ func (w *worker) join(ctx context.Context, wish wishes, now time.Time) (next tim
 		switch {
 		case ctx.Err() != nil:
 			return 0, nil
+		case wish.held[address]:
+			continue
 		case has && sameSession(old, peer):
 			w.sessions[address] = peer
 			continue
@@ -273,11 +318,11 @@ func (w *worker) join(ctx context.Context, wish wishes, now time.Time) (next tim
 // configure begins or updates one session. After a failed update gobgp may have the session or not: it is begun anew.
 func (w *worker) configure(peer announce.Peer, has bool) error {
 	if !has {
-		if err := w.engine.addPeer(gobgpPeer(peer)); err != nil {
+		if err := w.engine.addPeer(gobgpPeer(peer, w.server.returns(peer))); err != nil {
 			return err
 		}
 		w.server.log.Info("BGP peer added", "peer", peer.Name, "address", peer.Address)
-	} else if err := w.engine.updatePeer(gobgpPeer(peer)); err != nil {
+	} else if err := w.engine.updatePeer(gobgpPeer(peer, false)); err != nil {
 		delete(w.sessions, peer.Address)
 		if stuck := w.engine.deletePeer(peer.Address); errors.Is(stuck, errStuck) {
 			return stuck

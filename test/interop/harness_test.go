@@ -80,6 +80,9 @@ type request struct {
 	Peers  []announce.Peer
 	Key    name.ServiceKey
 	Routes []announce.Route
+	// Address and Why are for Down and Up.
+	Address netip.Addr
+	Why     string
 }
 
 // child is a speaker that is driven over stdin, in the namespace of a node.
@@ -106,6 +109,12 @@ func child() int {
 			}
 		case "Sync":
 			server.Sync()
+		case "Restarting":
+			server.Restarting()
+		case "Down":
+			server.Down(r.Address, r.Why)
+		case "Up":
+			server.Up(r.Address)
 		}
 		_ = out.Encode(server.Peers())
 	}
