@@ -39,6 +39,7 @@ func mayImport() map[string][]string {
 		"internal/layer2":     {name, announce, arp, ndp, link, logr, "golang.org/x/time/rate"},
 		"internal/membership": {name, logr, "github.com/hashicorp/memberlist"},
 		"internal/bfd":        {logr, unix},
+		"internal/neighbor":   {logr, unix},
 		"internal/bgp":        {name, announce, logr, "github.com/osrg/gobgp/*", "golang.org/x/time/rate", "google.golang.org/protobuf/*"},
 	}
 }

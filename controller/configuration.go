@@ -105,10 +105,12 @@ func all(o config.Objects) map[config.Kind][]object {
 func (c *configuration) ready(ctx context.Context, o object, problems []config.Problem) error {
 	before := meta.FindStatusCondition(*o.Conditions(), v1alpha1.ConditionReady)
 	reason, message := v1alpha1.ReasonReady, "It is valid and in use."
+	inUse := !slices.ContainsFunc(problems, func(p config.Problem) bool { return !p.Warning })
 	if len(problems) > 0 {
-		reason, message = problems[0].Reason, sentences(problems)
+		worst := slices.IndexFunc(problems, func(p config.Problem) bool { return p.Warning == inUse })
+		reason, message = problems[worst].Reason, sentences(problems)
 	}
-	want := kube.NewCondition(before, v1alpha1.ConditionReady, len(problems) == 0, reason, message)
+	want := kube.NewCondition(before, v1alpha1.ConditionReady, inUse, reason, message)
 	want.ObservedGeneration = o.GetGeneration()
 	if kube.Same(before, want) && before.ObservedGeneration == want.ObservedGeneration {
 		return nil

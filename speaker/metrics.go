@@ -3,6 +3,7 @@ package main
 import (
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ballast-lb/ballast/internal/bfd"
 	"github.com/ballast-lb/ballast/internal/bgp"
 	"github.com/ballast-lb/ballast/internal/layer2"
 	"github.com/ballast-lb/ballast/internal/membership"
@@ -12,13 +13,18 @@ import (
 type collector struct {
 	layer2  func() []layer2.Stats
 	peers   func() []bgp.PeerState
+	stats   func() []bgp.PeerStats
+	bfd     func() []bfd.Status
 	members func() membership.Stats
 	owns    func() int64
 
 	perInterface []interfaceMetric
 	perNode      []nodeMetric
 	claims       *prometheus.Desc
-	sessions     *prometheus.Desc
+	perPeer      []peerMetric
+	counters     []peerCounter
+	advertised   *prometheus.Desc
+	perBFD       []bfdMetric
 }
 
 // interfaceMetric is something that layer2 counts on each interface.
@@ -32,6 +38,27 @@ type interfaceMetric struct {
 type nodeMetric struct {
 	desc  *prometheus.Desc
 	value func(membership.Stats) uint64
+}
+
+// peerMetric is something that is known of each BGP session.
+type peerMetric struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(bgp.PeerState) float64
+}
+
+// peerCounter is something that gobgp counts on each BGP session.
+type peerCounter struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(bgp.PeerStats) uint64
+}
+
+// bfdMetric is something that is known of each BFD session.
+type bfdMetric struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(bfd.Status) float64
 }
 
 func (s *speaker) metrics() prometheus.Collector {
@@ -48,7 +75,7 @@ func (s *speaker) metrics() prometheus.Collector {
 		return nodeMetric{desc("membership_"+name, help), value}
 	}
 	return &collector{
-		layer2: s.layer2.Stats, peers: s.peers, members: s.gossip.stats, owns: s.owns.Load,
+		layer2: s.layer2.Stats, peers: s.bgp.Peers, stats: s.bgp.Stats, bfd: s.bfd.Sessions, members: s.gossip.stats, owns: s.owns.Load,
 		perInterface: []interfaceMetric{
 			counted("requests_total", "ARP requests and neighbor solicitations for addresses that this node answers for.", func(s layer2.Stats) uint64 { return s.Requests }),
 			counted("replies_total", "ARP replies and solicited neighbor advertisements sent.", func(s layer2.Stats) uint64 { return s.Replies }),
@@ -66,8 +93,31 @@ func (s *speaker) metrics() prometheus.Collector {
 			member("questions_total", "Times that the LAN was asked whether a node lives.", func(s membership.Stats) uint64 { return s.Asked }),
 			member("deaths_total", "Times that another node was found dead, or its speaker left.", func(s membership.Stats) uint64 { return s.Deaths }),
 		},
-		claims:   desc("layer2_claims", "Units of addresses that this node has claimed."),
-		sessions: desc("bgp_session_up", "1 if the BGP session is established, else 0.", "peer"),
+		claims: desc("layer2_claims", "Units of addresses that this node has claimed."),
+		perPeer: []peerMetric{
+			{desc("bgp_session_up", "1 if the BGP session is established, else 0.", "peer"), prometheus.GaugeValue, func(p bgp.PeerState) float64 { return truth(p.State == bgp.Established) }},
+			{desc("bgp_session_since_timestamp_seconds", "When the BGP session entered its state.", "peer"), prometheus.GaugeValue, func(p bgp.PeerState) float64 { return float64(p.Since.Unix()) }},
+			{desc("bgp_session_flaps_total", "Times that the BGP session left Established.", "peer"), prometheus.CounterValue, func(p bgp.PeerState) float64 { return float64(p.Flaps) }},
+		},
+		advertised: desc("bgp_advertised_prefixes", "Prefixes that the router gets.", "peer", "family"),
+		counters: []peerCounter{
+			{desc("bgp_messages_sent_total", "BGP messages sent since the session was configured.", "peer"), prometheus.CounterValue, func(p bgp.PeerStats) uint64 { return p.MessagesSent }},
+			{desc("bgp_messages_received_total", "BGP messages received since the session was configured.", "peer"), prometheus.CounterValue, func(p bgp.PeerStats) uint64 { return p.MessagesReceived }},
+			{desc("bgp_updates_sent_total", "UPDATE messages sent since the session was configured.", "peer"), prometheus.CounterValue, func(p bgp.PeerStats) uint64 { return p.UpdatesSent }},
+			{desc("bgp_updates_received_total", "UPDATE messages received since the session was configured.", "peer"), prometheus.CounterValue, func(p bgp.PeerStats) uint64 { return p.UpdatesReceived }},
+			{desc("bgp_notifications_sent_total", "NOTIFICATION messages sent since the session was configured.", "peer"), prometheus.CounterValue, func(p bgp.PeerStats) uint64 { return p.NotificationsSent }},
+			{desc("bgp_notifications_received_total", "NOTIFICATION messages received since the session was configured.", "peer"), prometheus.CounterValue, func(p bgp.PeerStats) uint64 { return p.NotificationsReceived }},
+			{desc("bgp_refused_routes", "Routes that the router announces; none is ever accepted.", "peer"), prometheus.GaugeValue, func(p bgp.PeerStats) uint64 { return p.RoutesReceived }},
+		},
+		perBFD: []bfdMetric{
+			{desc("bfd_session_up", "1 if the BFD session is up, else 0.", "address"), prometheus.GaugeValue, func(s bfd.Status) float64 { return truth(s.State == bfd.Up) }},
+			{desc("bfd_session_flaps_total", "Times that the BFD session left Up.", "address"), prometheus.CounterValue, func(s bfd.Status) float64 { return float64(s.Downs) }},
+			{desc("bfd_packets_sent_total", "BFD control packets sent.", "address"), prometheus.CounterValue, func(s bfd.Status) float64 { return float64(s.Sent) }},
+			{desc("bfd_packets_received_total", "BFD control packets received.", "address"), prometheus.CounterValue, func(s bfd.Status) float64 { return float64(s.Received) }},
+			{desc("bfd_packets_rejected_total", "BFD control packets that were malformed or came from too far away.", "address"), prometheus.CounterValue, func(s bfd.Status) float64 { return float64(s.Rejected) }},
+			{desc("bfd_detection_time_seconds", "How long the router may be silent; 0 before it was heard.", "address"), prometheus.GaugeValue, func(s bfd.Status) float64 { return s.DetectionTime.Seconds() }},
+			{desc("bfd_transmit_interval_seconds", "Negotiated interval between two packets that are sent.", "address"), prometheus.GaugeValue, func(s bfd.Status) float64 { return s.TransmitInterval.Seconds() }},
+		},
 	}
 }
 
@@ -80,7 +130,16 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 		out <- m.desc
 	}
 	out <- c.claims
-	out <- c.sessions
+	out <- c.advertised
+	for _, m := range c.perPeer {
+		out <- m.desc
+	}
+	for _, m := range c.counters {
+		out <- m.desc
+	}
+	for _, m := range c.perBFD {
+		out <- m.desc
+	}
 }
 
 // Collect implements prometheus.Collector.
@@ -96,10 +155,29 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 	out <- prometheus.MustNewConstMetric(c.claims, prometheus.GaugeValue, float64(c.owns()))
 	for _, p := range c.peers() {
-		up := 0.0
-		if p.State == bgp.Established {
-			up = 1
+		for _, m := range c.perPeer {
+			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(p), string(p.Name))
 		}
-		out <- prometheus.MustNewConstMetric(c.sessions, prometheus.GaugeValue, up, string(p.Name))
+		for family, n := range map[string]int{"ipv4": p.Advertised.IPv4, "ipv6": p.Advertised.IPv6} {
+			out <- prometheus.MustNewConstMetric(c.advertised, prometheus.GaugeValue, float64(n), string(p.Name), family)
+		}
 	}
+	for _, p := range c.stats() {
+		for _, m := range c.counters {
+			out <- prometheus.MustNewConstMetric(m.desc, m.kind, float64(m.value(p)), string(p.Name))
+		}
+	}
+	for _, s := range c.bfd() {
+		for _, m := range c.perBFD {
+			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(s), s.Peer.String())
+		}
+	}
+}
+
+// truth is 1 for true, else 0.
+func truth(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }

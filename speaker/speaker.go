@@ -1,9 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/bfd"
 	"github.com/ballast-lb/ballast/internal/bgp"
 	"github.com/ballast-lb/ballast/internal/config"
 	"github.com/ballast-lb/ballast/internal/election"
@@ -22,6 +23,7 @@ import (
 	"github.com/ballast-lb/ballast/internal/layer2"
 	"github.com/ballast-lb/ballast/internal/link"
 	"github.com/ballast-lb/ballast/internal/name"
+	"github.com/ballast-lb/ballast/internal/neighbor"
 )
 
 // identity is what a speaker knows of its node and cluster before anything else.
@@ -42,6 +44,9 @@ type speaker struct {
 	links     *link.Watcher
 	layer2    *layer2.Announcer
 	bgp       *bgp.Server
+	bfd       *bfd.Server
+	routers   *neighbor.Finder
+	sessions  *sessions
 	gossip    *gossip
 	neighbors *neighbors
 	proxy     *proxy
@@ -50,6 +55,7 @@ type speaker struct {
 
 	snapshot  atomic.Pointer[link.Snapshot]
 	conflicts atomic.Pointer[[]announce.Conflict]
+	drain     atomic.Pointer[config.Drain] // settings
 	owns      atomic.Int64
 	looked    atomic.Bool // links is known
 	leaving   atomic.Bool
@@ -70,13 +76,21 @@ const (
 func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) *speaker {
 	s := &speaker{
 		self: self, log: log, engine: kube.NewEngine(),
-		links:  link.NewWatcher(log.WithName("link")),
-		layer2: layer2.New(layer2.Config{Log: log.WithName("layer2")}),
-		bgp:    bgp.New(bgp.Config{NodeName: self.node, RouterID: firstIPv4(self.addresses), Log: log.WithName("bgp")}),
-		again:  make(chan struct{}, 1),
+		links:   link.NewWatcher(log.WithName("link")),
+		layer2:  layer2.New(layer2.Config{Log: log.WithName("layer2")}),
+		bgp:     bgp.New(bgp.Config{NodeName: self.node, RouterID: firstIPv4(self.addresses), Log: log.WithName("bgp")}),
+		bfd:     bfd.New(bfd.Config{Log: log.WithName("bfd")}),
+		routers: neighbor.New(neighbor.Config{Log: log.WithName("neighbor")}),
+		again:   make(chan struct{}, 1),
+	}
+	s.sessions = &sessions{
+		bgp: s.bgp, bfd: s.bfd, routers: s.routers, interfaces: s.interfaces, own: self.addresses[0],
+		changed: func() { poke(s.again) }, log: log.WithName("sessions"),
 	}
 	s.snapshot.Store(&link.Snapshot{})
 	s.conflicts.Store(&[]announce.Conflict{})
+	defaults := config.Compile(config.Objects{}).Settings
+	s.drain.Store(&defaults.Drain)
 	s.neighbors = &neighbors{self: self.node, asker: lan.NewAsker(), interfaces: s.interfaces, query: s.query, log: log.WithName("neighbors")}
 	s.gossip = newGossip(mgr.GetClient(), self, o, log.WithName("gossip"))
 	s.gossip.tell, s.gossip.query, s.gossip.ask = s.engine.Tell, s.query, s.neighbors.ask
@@ -86,7 +100,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 		s.proxy.check.state = announce.ProxyUnknown
 	}
 	s.status = &status{
-		client: mgr.GetClient(), self: self, peers: s.peers, interfaces: s.interfaces, notJoined: s.gossip.notJoined, proxy: s.proxy.state,
+		client: mgr.GetClient(), self: self, peers: s.bgp.Peers, bfd: s.bfd.Sessions, interfaces: s.interfaces, notJoined: s.gossip.notJoined, proxy: s.proxy.state,
 		log: log.WithName("status"), poke: make(chan struct{}, 1),
 	}
 	s.gossip.changed = s.status.changed
@@ -108,7 +122,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 func (s *speaker) setUp(ctx context.Context, mgr manager.Manager) error {
 	runnables := []manager.RunnableFunc{
 		s.engine.Start, s.written.Start, s.gossip.Start, s.status.Start, s.proxy.Start,
-		s.links.Run, s.layer2.Run, s.bgp.Run, s.watch,
+		s.links.Run, s.layer2.Run, s.bgp.Run, s.bfd.Run, s.routers.Run, s.sessions.Start, s.watch,
 	}
 	var errs []error
 	for _, r := range runnables {
@@ -138,7 +152,7 @@ func (s *speaker) apply(state *announce.State, changes []announce.Change) {
 	if state.Version() != s.version || !s.synced.Load() {
 		s.version = state.Version()
 		s.meet(state.Nodes())
-		s.bgp.SetPeers(s.sessions(state))
+		s.sessions.want(state.Sessions())
 	}
 	s.bgp.Sync()
 	s.gossip.setDeputized(state.Deputized())
@@ -176,7 +190,8 @@ func (s *speaker) configure(ctx context.Context, _ config.Objects, c config.Comp
 	s.layer2.SetConflictDetection(layer2.Detection(c.Settings.ConflictDetection))
 	s.gossip.configure(c.Settings)
 	s.proxy.configure(c.Settings)
-	return s.engine.Tell(ctx, announce.GraceKnown{Grace: c.Settings.GracePeriod})
+	s.drain.Store(&c.Settings.Drain)
+	return s.engine.Tell(ctx, announce.GraceKnown{Grace: c.Settings.GracePeriod, Shutdown: c.Settings.Drain.GracefulShutdownTime})
 }
 
 // depart finds out whether this speaker is about to be started again and, if it is not, hands
@@ -186,17 +201,34 @@ func (s *speaker) depart(ctx context.Context, d *departure) {
 	s.log.Info("stopping", "leaves", leaves, "why", why)
 	if leaves {
 		s.leave(ctx)
+		return
 	}
+	s.sessions.restart()
 }
 
-// leave hands over what this node owns, and returns once others have it, nobody could take it,
-// or it takes too long.
+// leave hands over what this node owns and withdraws its routes. It returns once others have what
+// it owned, or nobody could take it, and routers have had the time to forget the routes, or when it
+// takes too long.
 func (s *speaker) leave(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, leaveLimit)
+	drain := s.drain.Load()
+	ctx, cancel := context.WithTimeout(ctx, leaveLimit+drain.GracefulShutdownTime+drain.WithdrawTime)
 	defer cancel()
+	routes := false
+	_ = s.query(ctx, func(state *announce.State) { routes = !state.Withdrawn() }) // an error: it has not begun, there are none
 	s.leaving.Store(true)
 	s.gossip.leave()
 	poke(s.again)
+	s.awaitRest(ctx)
+	if routes {
+		select {
+		case <-ctx.Done():
+		case <-time.After(drain.WithdrawTime):
+		}
+	}
+}
+
+// awaitRest waits until this node, which leaves, answers for nothing and announces no route.
+func (s *speaker) awaitRest(ctx context.Context) {
 	look := time.NewTicker(leaveLook)
 	defer look.Stop()
 	for told := false; ; told = true {
@@ -205,8 +237,9 @@ func (s *speaker) leave(ctx context.Context) {
 			return
 		case <-look.C:
 		}
-		answers := 0
-		if err := s.query(ctx, func(state *announce.State) { answers = state.Answers() }); err != nil || told && answers == 0 {
+		rest := false
+		err := s.query(ctx, func(state *announce.State) { rest = state.Answers() == 0 && state.Withdrawn() })
+		if err != nil || told && rest {
 			return
 		}
 	}
@@ -222,9 +255,9 @@ func (s *speaker) watch(ctx context.Context) error {
 			s.snapshot.Store(&links)
 			s.looked.Store(true)
 			s.layer2.SetLinks(links)
+			s.sessions.refresh()
 		case found := <-s.layer2.Conflicts():
 			s.conflicts.Store(conflictsOf(found))
-		case <-s.bgp.Changed():
 		case <-s.again:
 		}
 		s.status.changed()
@@ -242,56 +275,14 @@ func (s *speaker) known() announce.SelfKnown {
 	for _, i := range s.interfaces() {
 		self.Interfaces = append(self.Interfaces, announce.Interface{Name: i.Name, Up: i.Up, MAC: announce.MAC(i.MAC), Prefixes: prefixes(i)})
 	}
-	for _, p := range s.peers() {
-		if p.State == bgp.Established {
-			self.Established = append(self.Established, p.Name)
-		}
-	}
-	slices.Sort(self.Established)
+	self.Established = established(s.bgp.Peers())
+	slices.SortFunc(self.Established, func(a, b announce.Session) int { return cmp.Compare(a.Peer, b.Peer) })
 	return self
 }
-
-func (s *speaker) peers() []bgp.PeerState { return s.bgp.Peers() }
 
 // interfaces returns the interfaces that are fit for announcing.
 func (s *speaker) interfaces() link.Snapshot {
 	return slices.DeleteFunc(slices.Clone(*s.snapshot.Load()), func(i link.Interface) bool { return i.Unfit() != "" })
-}
-
-// sessions returns the peers with the next hops of the interface that each is reached through.
-func (s *speaker) sessions(state *announce.State) []announce.Peer {
-	peers := state.Sessions()
-	for i := range peers {
-		peers[i].NextHop4, peers[i].NextHop6 = s.nextHops(peers[i].Address)
-	}
-	return peers
-}
-
-// nextHops returns the first stable global address of each family on the interface with
-// the on-link prefix that contains a peer or, for a peer further away, of the interface
-// that holds the Node's internal address.
-func (s *speaker) nextHops(peer netip.Addr) (v4, v6 netip.Addr) {
-	links := s.interfaces()
-	via := slices.IndexFunc(links, func(i link.Interface) bool {
-		return slices.ContainsFunc(stable(i), func(a link.Address) bool { return a.Prefix.Contains(peer) })
-	})
-	if via < 0 {
-		via = slices.IndexFunc(links, func(i link.Interface) bool {
-			return slices.ContainsFunc(stable(i), func(a link.Address) bool { return a.Prefix.Addr() == s.self.addresses[0] })
-		})
-	}
-	if via < 0 {
-		return v4, v6
-	}
-	for _, a := range stable(links[via]) {
-		switch addr := a.Prefix.Addr(); {
-		case addr.Is4() && !v4.IsValid():
-			v4 = addr
-		case addr.Is6() && !v6.IsValid():
-			v6 = addr
-		}
-	}
-	return v4, v6
 }
 
 // stable returns the stable global addresses of an interface.
@@ -338,15 +329,4 @@ func firstIPv4(addresses []netip.Addr) netip.Addr {
 		return netip.Addr{}
 	}
 	return addresses[i]
-}
-
-// describe names a peer's families that are not carried, for people.
-func describe(p bgp.PeerState) string {
-	said := p.LastError
-	for family, carriage := range map[string]bgp.Carriage{"IPv4": p.IPv4, "IPv6": p.IPv6} {
-		if carriage == bgp.NoNextHop || carriage == bgp.NotNegotiated {
-			said = fmt.Sprintf("%s is not announced (%s). %s", family, carriage, said)
-		}
-	}
-	return said
 }

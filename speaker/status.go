@@ -15,6 +15,7 @@ import (
 
 	"github.com/ballast-lb/ballast/api/v1alpha1"
 	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/bfd"
 	"github.com/ballast-lb/ballast/internal/bgp"
 	"github.com/ballast-lb/ballast/internal/kube"
 	"github.com/ballast-lb/ballast/internal/link"
@@ -36,6 +37,7 @@ type status struct {
 	client     client.Client
 	self       identity
 	peers      func() []bgp.PeerState
+	bfd        func() []bfd.Status
 	interfaces func() link.Snapshot
 	// notJoined says why the speaker does not know who else lives; "": it does.
 	notJoined func() string
@@ -123,13 +125,7 @@ func (s *status) write(ctx context.Context) error {
 // fill writes what is known now.
 func (s *status) fill(to *v1alpha1.SpeakerStatus) {
 	to.Version = version.Version
-	to.Peers = nil
-	for _, p := range s.peers() {
-		since := metav1.NewTime(p.Since.Truncate(time.Second))
-		to.Peers = append(to.Peers, v1alpha1.SpeakerPeer{
-			Name: string(p.Name), Address: p.Address.String(), State: string(p.State), Since: &since, LastError: describe(p),
-		})
-	}
+	to.Peers = speakerPeers(s.peers(), s.bfd())
 	to.Layer2 = &v1alpha1.SpeakerLayer2{}
 	for _, i := range s.interfaces() {
 		one := v1alpha1.SpeakerInterface{Name: i.Name, MAC: i.MAC.String(), Up: i.Up}

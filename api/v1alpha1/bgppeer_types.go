@@ -31,8 +31,8 @@ type BGPPeerSpec struct {
 	// +kubebuilder:validation:Maximum=4294967295
 	MyASN int64 `json:"myASN"`
 
-	// LocalASN, if set, is put between the peer and myASN in the AS path: the peer sees a
-	// session with this AS, behind which lies myASN.
+	// LocalASN, if set, is our AS number in this session in place of myASN, which the peer does
+	// not see (what routers call local-as with no-prepend and replace-as).
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=4294967295

@@ -79,7 +79,7 @@ type PreferredNodeSelector struct {
 type AdvertisementStatus struct {
 	// Conditions: Ready says whether the advertisement is in use as written; its reason is
 	// Ready, Invalid, PoolMissing, PeerMissing, AggregateTooWide,
-	// AttributeConflict or NotInEffect.
+	// AttributeConflict.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -128,6 +128,8 @@ const (
 	ReasonSecretMissing Reason = "SecretMissing"
 	// ReasonProfileMissing: the peer's bfdProfile does not exist.
 	ReasonProfileMissing Reason = "ProfileMissing"
+	// ReasonNoBFD: graceful restart without BFD, a warning while Ready is True: routers keep the routes of a dead node.
+	ReasonNoBFD Reason = "NoBFD"
 	// ReasonPoolMissing: a pool that an advertisement names does not exist.
 	ReasonPoolMissing Reason = "PoolMissing"
 	// ReasonPeerMissing: a peer that an advertisement names does not exist.
@@ -138,8 +140,6 @@ const (
 	ReasonNotJoined Reason = "NotJoined"
 	// ReasonSilent: the speaker has not refreshed its status for too long (Alive=Unknown).
 	ReasonSilent Reason = "Silent"
-	// ReasonNotInEffect: a field is valid, but this version of Ballast does not act on it.
-	ReasonNotInEffect Reason = "NotInEffect"
 	// ReasonInvalid: a field or selector of the object makes no sense.
 	ReasonInvalid Reason = "Invalid"
 )

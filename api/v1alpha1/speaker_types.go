@@ -1,6 +1,7 @@
 package v1alpha1
 
 import (
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
@@ -55,6 +56,63 @@ type SpeakerPeer struct {
 	// Up. Empty: no BFD.
 	// +optional
 	BFD string `json:"bfd,omitempty"`
+
+	// BFDSession has more about the session's BFD. Absent: no BFD.
+	// +optional
+	BFDSession *SpeakerBFDSession `json:"bfdSession,omitempty"`
+
+	// PeerASN is the router's AS number, as it last said.
+	// +optional
+	PeerASN int64 `json:"peerASN,omitempty"`
+
+	// IPFamilies are those whose routes go over the session, while it is established.
+	// +optional
+	// +listType=atomic
+	IPFamilies []corev1.IPFamily `json:"ipFamilies,omitempty"`
+
+	// NoNextHop are the families that the session is for, but for which the node has no next hop.
+	// +optional
+	// +listType=atomic
+	NoNextHop []corev1.IPFamily `json:"noNextHop,omitempty"`
+
+	// Flaps is how often the session left Established since the speaker started.
+	// +optional
+	Flaps int64 `json:"flaps,omitempty"`
+
+	// AdvertisedIPv4 and AdvertisedIPv6 are how many prefixes the router gets.
+	// +optional
+	AdvertisedIPv4 int32 `json:"advertisedIPv4,omitempty"`
+	// +optional
+	AdvertisedIPv6 int32 `json:"advertisedIPv6,omitempty"`
+}
+
+// SpeakerBFDSession is one BFD session of a node (RFC 5880).
+type SpeakerBFDSession struct {
+	// Since is when the session entered its state.
+	// +optional
+	Since *metav1.Time `json:"since,omitempty"`
+
+	// RemoteState is the router's state.
+	// +optional
+	RemoteState string `json:"remoteState,omitempty"`
+
+	// Diagnostic says why the session last left Up (RFC 5880 section 4.1); empty: it did not.
+	// +optional
+	Diagnostic string `json:"diagnostic,omitempty"`
+
+	// TransmitInterval and ReceiveInterval are the negotiated ones, in milliseconds.
+	// +optional
+	TransmitInterval int32 `json:"transmitInterval,omitempty"`
+	// +optional
+	ReceiveInterval int32 `json:"receiveInterval,omitempty"`
+
+	// DetectionTime is how long the router may be silent, in milliseconds; 0 before it was heard.
+	// +optional
+	DetectionTime int32 `json:"detectionTime,omitempty"`
+
+	// LastError says why no packets can be sent or received; empty: they can.
+	// +optional
+	LastError string `json:"lastError,omitempty"`
 }
 
 // SpeakerLayer2 is what concerns announcements by ARP and NDP.

@@ -50,7 +50,7 @@ type MembersKnown struct {
 // place of what the Speaker object says of it, and is reported to the other speakers.
 type SelfKnown struct {
 	Interfaces  []Interface
-	Established []name.PeerName // sorted
+	Established []Session // sorted by peer
 	Proxy       ProxyState
 	// Settled says that links and service proxy have been looked at. Before, nothing of this is
 	// reported to others, who go on with what they know.
@@ -64,8 +64,8 @@ type SelfKnown struct {
 // NamespacesKnown is the fact that the cluster has exactly these namespaces, with their labels.
 type NamespacesKnown struct{ Labels map[string]labels.Set }
 
-// GraceKnown is the fact that owners may be silent for so long.
-type GraceKnown struct{ Grace time.Duration }
+// GraceKnown is the fact that owners may be silent for so long, and that routes of a drained node go on for so long.
+type GraceKnown struct{ Grace, Shutdown time.Duration }
 
 func (f Known) tell(s *State, now time.Time, t *touched) {
 	s.change(f.Service.Key, now, t, func() {
@@ -194,8 +194,8 @@ func (f NamespacesKnown) tell(s *State, _ time.Time, t *touched) {
 }
 
 func (f GraceKnown) tell(s *State, _ time.Time, t *touched) {
-	if f.Grace != s.view.Grace {
-		s.view.Grace, t.all = f.Grace, true
+	if f.Grace != s.view.Grace || f.Shutdown != s.view.Shutdown {
+		s.view.Grace, s.view.Shutdown, t.all = f.Grace, f.Shutdown, true
 	}
 }
 

@@ -26,7 +26,13 @@ func (s *State) merge(now time.Time, t *touched) {
 	for i, n := range nodes {
 		s.complete(&n)
 		n.Steady = now
-		switch old, known := before.node(n.Name); {
+		old, known := before.node(n.Name)
+		if known && n.Name == before.Self && n.drained() {
+			if n.DrainedAt = old.DrainedAt; !old.drained() {
+				n.DrainedAt = now
+			}
+		}
+		switch {
 		case !known || !same(*old, n):
 			more = true
 		case old.Health != n.Health || !old.HealthSince.Equal(n.HealthSince):
@@ -89,6 +95,9 @@ const (
 	leaving = "its speaker leaves"
 	deleted = "its Node is deleted"
 )
+
+// drained says whether something asks to take the node out of service.
+func (n *Node) drained() bool { return n.Excluded || n.Drain != "" }
 
 // resting says whether the owner of a unit is known, and neither fit nor dead.
 func (u *unit) resting(s *State) bool {

@@ -67,7 +67,8 @@ type Plans struct {
 //  5. Layer 2: it has an interface that is up and suits every address.
 //  6. Layer 2: of the nodes that are so for each Service of the unit that is announced, and
 //     whose speaker lives, one owns the unit: see election.Decide.
-//  7. BGP: each node announces to those of its peers that the advertisement names.
+//  7. BGP: each node announces to those of its peers that the advertisement names. The own node, once it is drained, goes
+//     on for View.Shutdown with GRACEFUL_SHUTDOWN (RFC 8326), if rule 4 says nothing else against it.
 func Plan(u Unit, v *View, now time.Time) Plans {
 	own := v.own(&u, now)
 	plans := Plans{Claim: own.Claim, Orphaned: own.orphaned, Again: own.Again}
@@ -80,7 +81,7 @@ func Plan(u Unit, v *View, now time.Time) Plans {
 			plans.Decisions = append(plans.Decisions, Decision{})
 			continue
 		}
-		bgp, noB := v.planBGP(s, own.rosters[i].endpoints)
+		bgp, noB := v.planBGP(s, own.rosters[i].endpoints, now)
 		var l2 layer2
 		no2 := own.rosters[i].no
 		if no2.reason == "" {
@@ -95,12 +96,23 @@ func Plan(u Unit, v *View, now time.Time) Plans {
 		}
 		d := Decision{Owner: l2.owner, Layer2: l2.answers}
 		if node, ok := v.node(v.Self); ok {
-			d.Routes = v.routes(node, bgp)
+			d.Routes = v.routes(s, node, bgp)
+			if len(d.Routes) > 0 && v.shuttingDown(node, now) {
+				plans.Again = earliest(plans.Again, node.DrainedAt.Add(v.Shutdown))
+			}
 		}
 		d.Verdict = v.verdict(s, l2, no2, bgp, noB)
 		plans.Decisions = append(plans.Decisions, d)
 	}
 	return plans
+}
+
+// earliest is the earlier of two moments, of which zero is never.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (v *View) node(n name.NodeName) (*Node, bool) {

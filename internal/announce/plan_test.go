@@ -42,7 +42,7 @@ func node(n string, address string, edit ...func(*announce.Node)) announce.Node 
 			{Name: "eth0", Up: true, Prefixes: []netip.Prefix{prefix}},
 			{Name: "eth1", Up: true, Prefixes: []netip.Prefix{netip.MustParsePrefix("172.16.0.1/24")}},
 		},
-		Established: []name.PeerName{"r4", "r6"},
+		Established: []announce.Session{{Peer: "r4", IPv4: announce.Carried}, {Peer: "r6", IPv6: announce.Carried}},
 	}
 	for _, e := range edit {
 		e(&made)
@@ -199,7 +199,9 @@ func TestVerdict(t *testing.T) {
 		{name: "BGP names the peers", service: service("192.0.2.1 2001:db8::1"), view: []func(*announce.View){bgp(nil)}, reason: v1alpha1.ReasonAnnounced, says: "by BGP to r4, r6."},
 		{name: "no session is up", service: service("192.0.2.1"), view: []func(*announce.View){bgp(nil), eachNode(func(n *announce.Node) { n.Established = nil })}, reason: v1alpha1.ReasonSessionsDown},
 		{name: "no peer takes the family", service: service("2001:db8::1"), view: []func(*announce.View){bgp(func(a *announce.BGPAdvertisement) { a.Peers = []name.PeerName{"r4"} })}, reason: v1alpha1.ReasonSessionsDown, says: "No BGPPeer"},
-		{name: "one family without a session is not announced in full", service: service("192.0.2.1 2001:db8::1"), view: []func(*announce.View){bgp(nil), eachNode(func(n *announce.Node) { n.Established = []name.PeerName{"r4"} })}, reason: v1alpha1.ReasonSessionsDown, says: "Not announced: 2001:db8::1"},
+		{name: "one family without a session is not announced in full", service: service("192.0.2.1 2001:db8::1"), view: []func(*announce.View){bgp(nil), eachNode(func(n *announce.Node) { n.Established = n.Established[:1] })}, reason: v1alpha1.ReasonSessionsDown, says: "Not announced: 2001:db8::1"},
+		{name: "a session that does not carry the family does not count", service: service("192.0.2.1 2001:db8::1"), view: []func(*announce.View){bgp(nil), eachNode(func(n *announce.Node) { n.Established[1].IPv6 = announce.NotCarried })}, reason: v1alpha1.ReasonSessionsDown, says: "Not announced: 2001:db8::1"},
+		{name: "a family without a next hop is said so", service: service("192.0.2.1 2001:db8::1"), view: []func(*announce.View){bgp(nil), eachNode(func(n *announce.Node) { n.Established[1].IPv6 = announce.NoNextHop })}, reason: v1alpha1.ReasonNoNextHop, says: "Not announced: 2001:db8::1"},
 		{name: "layer 2 and BGP together", service: service("192.0.2.1"), view: []func(*announce.View){l2(nil), bgp(nil)}, owner: "*", reason: v1alpha1.ReasonAnnounced, says: "by BGP to r4"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -308,5 +308,15 @@ func (s *State) Answers() int {
 	return n
 }
 
+// Withdrawn says whether the own node announces nothing by BGP.
+func (s *State) Withdrawn() bool {
+	for _, d := range s.decided {
+		if len(d.Routes) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // Owns returns how many units the own node owns.
 func (s *State) Owns() int { return s.view.Owned[s.view.Self] }

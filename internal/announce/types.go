@@ -99,7 +99,7 @@ type Peer struct {
 	Source netip.Addr
 	// RouterID is what the node's peers say, if they do; the zero value: the node's default.
 	RouterID netip.Addr
-	// Hold, Keepalive and Connect are 0 for their defaults: 90 s, a third of Hold, 10 s.
+	// Hold, Keepalive and Connect are 0 for their defaults: 90 s, a third of Hold, 10 s. Hold may be HoldForever.
 	Hold, Keepalive, Connect time.Duration
 	// MultiHop allows an eBGP peer that is not on a connected network.
 	MultiHop bool
@@ -119,6 +119,9 @@ type Peer struct {
 	// BFD are the timers of the BFD session with the peer; the zero value: none.
 	BFD BFD
 }
+
+// HoldForever is the Hold of a session whose silence is never a failure.
+const HoldForever time.Duration = -1
 
 // DynamicASN says which AS numbers of a peer are accepted.
 type DynamicASN uint8

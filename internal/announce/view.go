@@ -80,6 +80,9 @@ type BGPAdvertisement struct {
 	Peers []name.PeerName
 	// Length4 and Length6 are the lengths of the announced prefixes; 32 and 128 are host routes.
 	Length4, Length6 int
+	// Weigh gives host routes of Services with externalTrafficPolicy Local the number of the node's endpoints as their
+	// Weight, in the form that Transitive says.
+	Weigh bool
 	Attributes
 }
 
@@ -160,8 +163,38 @@ type Node struct {
 	Interfaces []Interface
 	// Rebalance is what last asked for a rebalancing; another value asks anew.
 	Rebalance string
-	// Established are the sorted names of its BGP sessions that are up.
-	Established []name.PeerName
+	// Established are its BGP sessions that are up, sorted by peer.
+	Established []Session
+	// DrainedAt is since when the own node is drained or excluded; zero: it is not, or always was.
+	DrainedAt time.Time
+}
+
+// Session is a BGP session that is up.
+type Session struct {
+	Peer name.PeerName
+	// IPv4 and IPv6 say what becomes of the family's routes.
+	IPv4, IPv6 Carriage
+}
+
+// Carriage says whether a BGP session carries an address family.
+type Carriage uint8
+
+// Whether a session that is up carries a family.
+const (
+	// NotCarried: the session is not for the family, or the router does not offer it.
+	NotCarried Carriage = iota
+	// Carried: its routes go out.
+	Carried
+	// NoNextHop: the node has no next hop for it.
+	NoNextHop
+)
+
+// carries says what becomes of an address's route.
+func (s Session) carries(a netip.Addr) Carriage {
+	if a.Is4() {
+		return s.IPv4
+	}
+	return s.IPv6
 }
 
 // View is everything but the Service that Plan looks at. It is never changed once made.
@@ -176,6 +209,8 @@ type View struct {
 	JoinedAt time.Time
 	// Grace is how long an owner may be silent.
 	Grace time.Duration
+	// Shutdown is how long the routes of the own node, once it is drained, go on with the community GRACEFUL_SHUTDOWN.
+	Shutdown time.Duration
 	// Owned is how many units each node owns.
 	Owned map[name.NodeName]int
 	// Conflicts are other hosts that answer for what the own node answers for.

@@ -3,6 +3,7 @@ package bgp
 import (
 	"context"
 	"fmt"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
@@ -214,4 +215,40 @@ func TestCounters(t *testing.T) {
 		}
 		return ""
 	}, "r true true 0\n")
+}
+
+// A peer that closes each connection at once is not dialed every other second for ever.
+func TestAPeerThatClosesAtOpenIsDialedLessAndLess(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.18.1:0")
+	must(t, err)
+	defer func() { _ = l.Close() }()
+	dials := make(chan time.Time, 100)
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			dials <- time.Now()
+			_ = c.Close()
+		}
+	}()
+	s := start(t)
+	s.SetPeers([]announce.Peer{{
+		Name: "closer", MyASN: 64512, PeerASN: 64513, Address: netip.MustParseAddr("127.0.18.1"),
+		Port: uint16(l.Addr().(*net.TCPAddr).Port), IPv4: true, Connect: time.Second,
+	}})
+	s.Sync()
+	for range patientTries + 1 {
+		<-dials
+	}
+	eventually(t, "reason", lastError(s), "Idle: peer closed the connection before its OPEN")
+	s.mu.Lock()
+	held := len(s.held)
+	s.mu.Unlock()
+	if held != 1 {
+		t.Error("it is not left alone for a while")
+	}
+	<-dials // and dialed again
 }

@@ -53,12 +53,15 @@ func (h logHandler) Handle(_ context.Context, record slog.Record) error {
 	return nil
 }
 
+// connecting begins the reason of an attempt that did not get as far as a connection.
+const connecting = "connect: "
+
 // reason says why a session failed, if the record does.
 func reason(record slog.Record) string {
 	switch record.Message {
 	case "failed to connect":
 		why := text(record, "Error") // dial tcp ADDRESS: WHY, or dial tcp ADDRESS: connect: WHY
-		return "connect: " + why[strings.LastIndex(why, ": ")+len(": "):]
+		return connecting + why[strings.LastIndex(why, ": ")+len(": "):]
 	case "outgoing connection IO error":
 		return "peer closed the connection before its OPEN"
 	case "outgoing connection closing due to hold timer expired in OPEN SENT state":

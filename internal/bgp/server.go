@@ -25,6 +25,10 @@ const (
 	lastRetry  = time.Minute
 	// revival is after how long a session that Down took down is dialed again though nobody called Up.
 	revival = 30 * time.Second
+	// patientTries is how many attempts in a row may fail at the OPEN before a peer is dialed less often, with a pause that
+	// doubles from firstRetry to lastRefusal; gobgp itself dials again within 2 s, for ever.
+	patientTries = 3
+	lastRefusal  = 30 * time.Second
 	// firstFlood and lastFlood bound how long a peer that sent too many routes is left alone; it doubles.
 	firstFlood = 30 * time.Second
 	lastFlood  = 10 * time.Minute
@@ -183,7 +187,7 @@ func (s *Server) hold(address netip.Addr, why string, h hold) {
 	}
 	s.mu.Unlock()
 	if wanted {
-		s.log.Info("BGP session taken down", "peer", peer.Name, "address", address, "reason", why, "for", h.pause.String())
+		s.log.Info("BGP session kept down", "peer", peer.Name, "address", address, "reason", why, "for", h.pause.String())
 		s.urgent.Store(true)
 		signal(s.wake)
 		signal(s.changed)
@@ -342,7 +346,7 @@ func (s *Server) observe(e event) {
 		now.lastError = e.err
 	}
 	if e.state == Established {
-		now.offered, now.extended, now.asn = e.offered, e.extended, e.asn
+		now.offered, now.extended, now.asn, now.rebuffs = e.offered, e.extended, e.asn, 0
 	}
 	s.observed[e.peer] = now
 	s.mu.Unlock()
@@ -381,8 +385,23 @@ func (s *Server) failed(address netip.Addr, why string) {
 		s.hold(address, fmt.Sprintf("peer sent more than %d routes of a family, none of which is wanted: have it send none", maxReceived), hold{pause: pause})
 		return
 	}
+	if wanted && !down && o.state != Established && !strings.HasPrefix(why, connecting) {
+		s.rebuffed(address, why)
+	}
 	if news {
 		signal(s.changed)
+	}
+}
+
+// rebuffed counts an attempt that failed at the OPEN, and keeps a peer down for a while that does nothing else.
+func (s *Server) rebuffed(address netip.Addr, why string) {
+	s.mu.Lock()
+	o := s.observed[address]
+	o.rebuffs++
+	s.observed[address] = o
+	s.mu.Unlock()
+	if n := o.rebuffs - patientTries; n > 0 {
+		s.hold(address, why, hold{pause: jitter(min(firstRetry<<min(n, 10), lastRefusal))})
 	}
 }
 
@@ -418,8 +437,14 @@ func (s *Server) take() (wishes, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := wishes{sessions: s.plan, extended: map[netip.Addr]bool{}, established: map[netip.Addr]time.Time{}, held: map[netip.Addr]bool{}}
+	for address, peer := range s.plan.wanted {
+		// Until a peer has said so, one that keeps routes from before must not see an End-of-RIB without those for IPv4.
+		w.extended[address] = s.observed[address].offered == nil && peer.GracefulRestart > 0
+	}
 	for address, o := range s.observed {
-		w.extended[address] = o.extended
+		if o.offered != nil {
+			w.extended[address] = o.extended
+		}
 		if o.state == Established {
 			w.established[address] = o.since
 		}

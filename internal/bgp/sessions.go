@@ -111,10 +111,10 @@ func normal(peer announce.Peer) announce.Peer {
 	if peer.Port == 0 {
 		peer.Port = 179
 	}
-	switch {
-	case peer.Hold == 0:
+	switch peer.Hold {
+	case 0:
 		peer.Hold = defaultHold
-	case peer.Hold < 0:
+	case announce.HoldForever:
 		peer.Hold = longestHold
 	}
 	if peer.Keepalive == 0 {
@@ -160,8 +160,11 @@ func gobgpPeer(peer announce.Peer, restarting bool) *api.Peer {
 		}},
 		Transport: &api.Transport{RemotePort: uint32(peer.Port)},
 	}
-	if peer.Source.IsValid() {
+	switch {
+	case peer.Source.IsValid():
 		p.Transport.LocalAddress = peer.Source.String()
+	case peer.Address.IsLinkLocalUnicast():
+		p.Transport.LocalAddress = netip.IPv6Unspecified().String() // else gobgp takes what it finds now for good
 	}
 	if peer.TTLSecurity > 0 {
 		p.TtlSecurity = &api.TtlSecurity{Enabled: true, TtlMin: uint32(multiHopTTL + 1 - peer.TTLSecurity)}

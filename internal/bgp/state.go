@@ -81,6 +81,8 @@ type observed struct {
 	extended bool
 	asn      uint32
 	flaps    uint64
+	// rebuffs is how many attempts in a row failed at the OPEN.
+	rebuffs int
 }
 
 // carriage decides what becomes of a family.

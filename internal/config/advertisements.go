@@ -2,6 +2,7 @@ package config
 
 import (
 	"path"
+	"reflect"
 	"slices"
 
 	"go4.org/netipx"
@@ -99,10 +100,10 @@ func (c *compiler) bgpAdvertisements(o Objects, aliases map[string]announce.Comm
 		}
 		slices.SortFunc(adv.Communities, announce.Community.Compare)
 		adv.Communities = slices.Compact(adv.Communities)
-		c.notInEffect(KindBGP, obj.Name, map[string]bool{
-			"weightByEndpoints": spec.WeightByEndpoints != "" && spec.WeightByEndpoints != v1alpha1.WeightOff,
-		})
+		adv.Weigh = spec.WeightByEndpoints == v1alpha1.WeightNonTransitive || spec.WeightByEndpoints == v1alpha1.WeightTransitive
+		adv.Transitive = spec.WeightByEndpoints == v1alpha1.WeightTransitive
 		c.tooWide(o, adv)
+		c.conflicts(o, adv, list)
 		list = append(list, adv)
 	}
 	return list
@@ -136,6 +137,44 @@ func (c *compiler) tooWide(o Objects, adv announce.BGPAdvertisement) {
 			}
 		}
 	}
+}
+
+// conflicts reports an advertisement that asks for another value of an attribute than an older one does for the same
+// routes to the same peer. The older one is right.
+func (c *compiler) conflicts(o Objects, adv announce.BGPAdvertisement, older []announce.BGPAdvertisement) {
+	for _, other := range older {
+		var differ []string
+		for field, differs := range map[string]bool{
+			"localPref":         different(other.LocalPref, adv.LocalPref),
+			"med":               different(other.MED, adv.MED),
+			"asPathPrepend":     other.Prepend != 0 && adv.Prepend != 0 && other.Prepend != adv.Prepend,
+			"weightByEndpoints": other.Weigh && adv.Weigh && other.Transitive != adv.Transitive,
+		} {
+			if differs {
+				differ = append(differ, field)
+			}
+		}
+		if len(differ) > 0 && c.meet(o, adv, other) {
+			slices.Sort(differ)
+			c.problem(KindBGP, string(adv.Name), v1alpha1.ReasonAttributeConflict,
+				"The older BGPAdvertisement %s gives other values of %v to the same routes for the same peers, and is right where both apply. Give both the same, or have them select different Services, nodes or peers.", other.Name, differ)
+			return
+		}
+	}
+}
+
+func different(older, newer *uint32) bool { return older != nil && newer != nil && *older != *newer }
+
+// meet says whether two advertisements can be for one route to one peer, as far as configuration tells: of selectors,
+// only those that are equal, or absent on one side, are taken to select the same thing.
+func (c *compiler) meet(o Objects, a, b announce.BGPAdvertisement) bool {
+	pools := slices.ContainsFunc(o.Pools, func(p v1alpha1.IPAddressPool) bool {
+		pool := name.PoolName(p.Name)
+		return a.Pools.Matches(pool, p.Labels) && b.Pools.Matches(pool, p.Labels) && a.Length4 == b.Length4 && a.Length6 == b.Length6
+	})
+	peers := len(a.Peers) == 0 || len(b.Peers) == 0 || slices.ContainsFunc(a.Peers, func(p name.PeerName) bool { return slices.Contains(b.Peers, p) })
+	alike := func(x, y announce.Selectors) bool { return len(x) == 0 || len(y) == 0 || reflect.DeepEqual(x, y) }
+	return pools && peers && alike(a.Namespaces, b.Namespaces) && alike(a.Services, b.Services) && alike(a.Nodes, b.Nodes)
 }
 
 func length(l *int32, host int) int {

@@ -64,6 +64,8 @@ type Problem struct {
 	Name    string
 	Reason  v1alpha1.Reason
 	Message string
+	// Warning says that the object is in use as written all the same.
+	Warning bool
 }
 
 // Compile turns objects into values. It never fails: what is wrong stands in Problems.
@@ -80,7 +82,7 @@ func Compile(o Objects) Compiled {
 			BGP:   c.bgpAdvertisements(o, aliases),
 			Peers: peers,
 		},
-		Settings: c.settings(o.Settings),
+		Settings: settings(o.Settings),
 		Problems: c.problems,
 	}
 }
@@ -89,7 +91,13 @@ func Compile(o Objects) Compiled {
 type compiler struct{ problems []Problem }
 
 func (c *compiler) problem(kind Kind, object string, reason v1alpha1.Reason, format string, args ...any) {
-	c.problems = append(c.problems, Problem{kind, object, reason, fmt.Sprintf(format, args...)})
+	c.problems = append(c.problems, Problem{Kind: kind, Name: object, Reason: reason, Message: fmt.Sprintf(format, args...)})
+}
+
+// warning is a problem of an object that is in use as written.
+func (c *compiler) warning(kind Kind, object string, reason v1alpha1.Reason, format string, args ...any) {
+	c.problem(kind, object, reason, format, args...)
+	c.problems[len(c.problems)-1].Warning = true
 }
 
 // selectors compiles label selectors. One that is invalid selects nobody and is a problem.
@@ -104,20 +112,6 @@ func (c *compiler) selectors(kind Kind, object string, list []metav1.LabelSelect
 		compiled = append(compiled, s)
 	}
 	return compiled
-}
-
-// notInEffect says of fields that are set and valid, but that this version does not act on.
-func (c *compiler) notInEffect(kind Kind, object string, fields map[string]bool) {
-	var set []string
-	for field, isSet := range fields {
-		if isSet {
-			set = append(set, field)
-		}
-	}
-	slices.Sort(set)
-	if len(set) > 0 {
-		c.problem(kind, object, v1alpha1.ReasonNotInEffect, "This version of Ballast does not act on %v yet; the object is in use without.", set)
-	}
 }
 
 // byAge returns objects sorted by creation, then name: of two that disagree, the first is right.

@@ -169,8 +169,10 @@ func TestAdvertisementsAndPeers(t *testing.T) {
 		{"a peer whose Secret is of another type has no session", secret(peer(password), corev1.SecretTypeOpaque, nil), 0, v1alpha1.ReasonSecretMissing, "kubernetes.io/basic-auth"},
 		{"a peer whose Secret has no password has no session", secret(peer(password), corev1.SecretTypeBasicAuth, nil), 0, v1alpha1.ReasonSecretMissing, "no key password"},
 		{"a peer with its Secret", secret(peer(password), corev1.SecretTypeBasicAuth, map[string][]byte{"password": []byte("x")}), 1, "", ""},
-		{"a dynamic AS number is not there yet", peer(func(s *v1alpha1.BGPPeerSpec) { s.PeerASN, s.DynamicASN = nil, &internal }), 0, v1alpha1.ReasonNotInEffect, "dynamicASN"},
-		{"graceful restart is not there yet, the session is", peer(func(s *v1alpha1.BGPPeerSpec) { s.GracefulRestart = &v1alpha1.GracefulRestart{} }), 1, v1alpha1.ReasonNotInEffect, "gracefulRestart"},
+		{"a dynamic AS number", peer(func(s *v1alpha1.BGPPeerSpec) { s.PeerASN, s.DynamicASN = nil, &internal }), 1, "", ""},
+		{"a router that is to be found", peer(func(s *v1alpha1.BGPPeerSpec) { s.PeerAddress, s.Interface = "", "eth0" }), 1, "", ""},
+		{"graceful restart without BFD is a warning", peer(func(s *v1alpha1.BGPPeerSpec) { s.GracefulRestart = &v1alpha1.GracefulRestart{} }), 1, v1alpha1.ReasonNoBFD, "keep the routes of a node that is dead for 30s"},
+		{"a peer whose BFD profile is missing has a session without", peer(func(s *v1alpha1.BGPPeerSpec) { s.BFDProfile = "fast" }), 1, v1alpha1.ReasonProfileMissing, "fast"},
 		{"an L2Advertisement that names a pool that is not there", l2(v1alpha1.L2AdvertisementSpec{IPAddressPools: []string{"gone"}}), 0, v1alpha1.ReasonPoolMissing, "gone"},
 		{"an invalid selector", l2(v1alpha1.L2AdvertisementSpec{NodeSelectors: []metav1.LabelSelector{{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Like"}}}}}), 0, v1alpha1.ReasonInvalid, "selects nothing"},
 		{"a malformed glob", l2(v1alpha1.L2AdvertisementSpec{Interfaces: []string{"eth["}}), 0, v1alpha1.ReasonInvalid, "eth["},
@@ -187,6 +189,70 @@ func TestAdvertisementsAndPeers(t *testing.T) {
 				t.Errorf("got %d peers, want %d", len(c.Announce.Peers), tc.peers)
 			}
 		})
+	}
+}
+
+func TestAttributesThatDisagreeAreSaidOfTheNewerAdvertisement(t *testing.T) {
+	t.Parallel()
+	value := func(n int64) *int64 { return &n }
+	adv := func(n string, age int, spec v1alpha1.BGPAdvertisementSpec) v1alpha1.BGPAdvertisement {
+		return v1alpha1.BGPAdvertisement{ObjectMeta: meta(n, age), Spec: spec}
+	}
+	west := []metav1.LabelSelector{{MatchLabels: map[string]string{"zone": "west"}}}
+	east := []metav1.LabelSelector{{MatchLabels: map[string]string{"zone": "east"}}}
+	bits := int32(30)
+	for _, tc := range []struct {
+		name string
+		one  v1alpha1.BGPAdvertisementSpec
+		two  v1alpha1.BGPAdvertisementSpec
+		says string
+	}{
+		{"equal ones agree", v1alpha1.BGPAdvertisementSpec{MED: value(5)}, v1alpha1.BGPAdvertisementSpec{MED: value(5)}, ""},
+		{"one that does not say agrees", v1alpha1.BGPAdvertisementSpec{MED: value(5)}, v1alpha1.BGPAdvertisementSpec{LocalPref: value(5)}, ""},
+		{"different ones do not", v1alpha1.BGPAdvertisementSpec{MED: value(5), LocalPref: value(1)}, v1alpha1.BGPAdvertisementSpec{MED: value(0), LocalPref: value(2)}, "older BGPAdvertisement one gives other values of [localPref med]"},
+		{"different peers", v1alpha1.BGPAdvertisementSpec{MED: value(5), Peers: []string{"a"}}, v1alpha1.BGPAdvertisementSpec{MED: value(6), Peers: []string{"b"}}, ""},
+		{"a peer in common", v1alpha1.BGPAdvertisementSpec{MED: value(5), Peers: []string{"a"}}, v1alpha1.BGPAdvertisementSpec{MED: value(6)}, "[med]"},
+		{"different nodes", v1alpha1.BGPAdvertisementSpec{MED: value(5), NodeSelectors: west}, v1alpha1.BGPAdvertisementSpec{MED: value(6), NodeSelectors: east}, ""},
+		{"different pools", v1alpha1.BGPAdvertisementSpec{MED: value(5), IPAddressPools: []string{"p"}}, v1alpha1.BGPAdvertisementSpec{MED: value(6), IPAddressPools: []string{"q"}}, ""},
+		{"host routes and aggregates", v1alpha1.BGPAdvertisementSpec{MED: value(5)}, v1alpha1.BGPAdvertisementSpec{MED: value(6), AggregationLength: &bits}, ""},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			o := config.Objects{
+				BGP:   []v1alpha1.BGPAdvertisement{adv("two", 2, tc.two), adv("one", 1, tc.one)},
+				Pools: []v1alpha1.IPAddressPool{pool("p", 1, "192.0.2.0/24"), pool("q", 1, "198.51.100.0/24")},
+			}
+			for _, p := range []string{"a", "b"} {
+				o.Peers = append(o.Peers, v1alpha1.BGPPeer{ObjectMeta: meta(p, 1), Spec: v1alpha1.BGPPeerSpec{MyASN: 1, PeerASN: value(2), PeerAddress: "192.0.2.1"}})
+			}
+			reason := v1alpha1.ReasonAttributeConflict
+			if tc.says == "" {
+				reason = ""
+			}
+			expect(t, config.Compile(o).Problems, reason, tc.says)
+		})
+	}
+}
+
+func TestBGPPeerFields(t *testing.T) {
+	t.Parallel()
+	asn, dynamic, hops := int64(64599), v1alpha1.DynamicASNExternal, &v1alpha1.TTLSecurity{Hops: 3}
+	of := func(d time.Duration) *metav1.Duration { return &metav1.Duration{Duration: d} }
+	milliseconds := func(n int32) *int32 { return &n }
+	c := config.Compile(config.Objects{
+		Peers: []v1alpha1.BGPPeer{{ObjectMeta: meta("p", 1), Spec: v1alpha1.BGPPeerSpec{
+			MyASN: 64512, LocalASN: &asn, DynamicASN: &dynamic, Interface: "eth0", TTLSecurity: hops, BFDProfile: "fast",
+			HoldTime: of(0), GracefulRestart: &v1alpha1.GracefulRestart{RestartTime: of(time.Minute)},
+		}}},
+		BFDProfiles: []v1alpha1.BFDProfile{{ObjectMeta: meta("fast", 1), Spec: v1alpha1.BFDProfileSpec{TransmitInterval: milliseconds(100), DetectMultiplier: milliseconds(5), PassiveMode: true}}},
+	})
+	want := announce.Peer{
+		Name: "p", MyASN: 64512, LocalASN: 64599, Dynamic: announce.External, Interface: "eth0", Port: 179, TTLSecurity: 3, Hold: announce.HoldForever,
+		IPv4: true, IPv6: true, GracefulRestart: time.Minute,
+		BFD: announce.BFD{Receive: 300 * time.Millisecond, Transmit: 100 * time.Millisecond, Multiplier: 5, Passive: true, MinimumTTL: 254},
+	}
+	if len(c.Problems) > 0 || len(c.Announce.Peers) != 1 || c.Announce.Peers[0].Peer != want {
+		t.Errorf("problems %v, got %+v, want %+v", c.Problems, c.Announce.Peers, want)
 	}
 }
 

@@ -125,10 +125,12 @@ func Speaker(s *v1alpha1.Speaker, n *announce.Node) {
 	n.Established = nil
 	for _, p := range s.Status.Peers {
 		if p.State == v1alpha1.PeerEstablished {
-			n.Established = append(n.Established, name.PeerName(p.Name))
+			n.Established = append(n.Established, announce.Session{
+				Peer: name.PeerName(p.Name), IPv4: carriage(p, corev1.IPv4Protocol), IPv6: carriage(p, corev1.IPv6Protocol),
+			})
 		}
 	}
-	slices.Sort(n.Established)
+	slices.SortFunc(n.Established, func(x, y announce.Session) int { return cmp.Compare(x.Peer, y.Peer) })
 	n.Interfaces = nil
 	if s.Status.Layer2 == nil {
 		return
@@ -145,6 +147,17 @@ func Speaker(s *v1alpha1.Speaker, n *announce.Node) {
 		}
 		n.Interfaces = append(n.Interfaces, one)
 	}
+}
+
+// carriage reads whether a session carries a family.
+func carriage(p v1alpha1.SpeakerPeer, f corev1.IPFamily) announce.Carriage {
+	switch {
+	case slices.Contains(p.IPFamilies, f):
+		return announce.Carried
+	case slices.Contains(p.NoNextHop, f):
+		return announce.NoNextHop
+	}
+	return announce.NotCarried
 }
 
 // proxy reads what a Speaker says of its node's service proxy. One that says nothing has not

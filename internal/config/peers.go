@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"net/netip"
 	"reflect"
 	"slices"
@@ -43,25 +44,31 @@ func (c *compiler) routerID(obj v1alpha1.BGPPeer, p announce.NodePeer, older []a
 
 func (c *compiler) peer(obj v1alpha1.BGPPeer, o Objects) (announce.NodePeer, bool) {
 	spec := obj.Spec
-	nodes := c.selectors(KindPeer, obj.Name, spec.NodeSelectors)
-	if spec.PeerASN == nil || spec.PeerAddress == "" {
-		c.problem(KindPeer, obj.Name, v1alpha1.ReasonNotInEffect, "This version of Ballast needs peerASN and peerAddress; dynamicASN and unnumbered peering on an interface are not there yet. There is no session.")
+	address, ok := c.optionalAddr(obj.Name, "peerAddress", spec.PeerAddress)
+	if !ok {
 		return announce.NodePeer{}, false
 	}
-	address, err := ParseAddr(spec.PeerAddress)
-	if err != nil {
-		c.problem(KindPeer, obj.Name, v1alpha1.ReasonInvalid, "peerAddress: %v.", err)
-		return announce.NodePeer{}, false
-	}
-	p := announce.NodePeer{Nodes: nodes, Peer: announce.Peer{
-		Name: name.PeerName(obj.Name), MyASN: uint32(spec.MyASN), PeerASN: uint32(*spec.PeerASN),
-		Address: address, Port: 179, MultiHop: spec.EBGPMultiHop,
+	p := announce.NodePeer{Nodes: c.selectors(KindPeer, obj.Name, spec.NodeSelectors), Peer: announce.Peer{
+		Name: name.PeerName(obj.Name), MyASN: uint32(spec.MyASN), Address: address, Interface: spec.Interface, Port: 179, MultiHop: spec.EBGPMultiHop,
 		IPv4: families(spec, address, corev1.IPv4Protocol), IPv6: families(spec, address, corev1.IPv6Protocol),
 	}}
+	if spec.LocalASN != nil {
+		p.LocalASN = uint32(*spec.LocalASN)
+	}
+	switch {
+	case spec.PeerASN != nil:
+		p.PeerASN = uint32(*spec.PeerASN)
+	case spec.DynamicASN != nil && *spec.DynamicASN == v1alpha1.DynamicASNInternal:
+		p.Dynamic = announce.Internal
+	case spec.DynamicASN != nil:
+		p.Dynamic = announce.External
+	}
 	if spec.PeerPort != nil {
 		p.Port = uint16(*spec.PeerPort)
 	}
-	var ok bool
+	if spec.TTLSecurity != nil {
+		p.TTLSecurity = int(spec.TTLSecurity.Hops)
+	}
 	if p.Source, ok = c.optionalAddr(obj.Name, "sourceAddress", spec.SourceAddress); !ok {
 		return p, false
 	}
@@ -69,16 +76,24 @@ func (c *compiler) peer(obj v1alpha1.BGPPeer, o Objects) (announce.NodePeer, boo
 		return p, false
 	}
 	p.Hold, p.Keepalive, p.Connect = duration(spec.HoldTime), duration(spec.KeepaliveTime), duration(spec.ConnectTime)
+	if spec.HoldTime != nil && p.Hold == 0 {
+		p.Hold = announce.HoldForever
+	}
+	if g := spec.GracefulRestart; g != nil {
+		p.GracefulRestart = cmp.Or(duration(g.RestartTime), defaultRestartTime)
+	}
 	if p.Password, ok = c.password(obj, o.Secrets); !ok {
 		return p, false
 	}
-	c.profile(obj, o.BFDProfiles)
-	c.notInEffect(KindPeer, obj.Name, map[string]bool{
-		"localASN": spec.LocalASN != nil, "ttlSecurity": spec.TTLSecurity != nil,
-		"bfdProfile": spec.BFDProfile != "", "gracefulRestart": spec.GracefulRestart != nil,
-	})
+	p.BFD = c.profile(obj, o.BFDProfiles)
+	if p.GracefulRestart > 0 && spec.BFDProfile == "" {
+		c.warning(KindPeer, obj.Name, v1alpha1.ReasonNoBFD, "Graceful restart without bfdProfile: routers keep the routes of a node that is dead for %s after its session ended, and traffic to it is lost. The peer is in use as written.", p.GracefulRestart)
+	}
 	return p, true
 }
+
+// defaultRestartTime is what the schema gives, for objects that have not passed it.
+const defaultRestartTime = 30 * time.Second
 
 // duration returns 0 for an absent duration.
 func duration(d *metav1.Duration) time.Duration {
@@ -88,12 +103,12 @@ func duration(d *metav1.Duration) time.Duration {
 	return d.Duration
 }
 
-// families says whether a session carries a family: those that spec names, else that of the peer's address.
+// families says whether a session carries a family: those that spec names, else that of the peer's address, else both.
 func families(spec v1alpha1.BGPPeerSpec, address netip.Addr, f corev1.IPFamily) bool {
 	if len(spec.IPFamilies) > 0 {
 		return slices.Contains(spec.IPFamilies, f)
 	}
-	return address.Is4() == (f == corev1.IPv4Protocol)
+	return !address.IsValid() || address.Is4() == (f == corev1.IPv4Protocol)
 }
 
 func (c *compiler) optionalAddr(peer, field, s string) (netip.Addr, bool) {
@@ -126,10 +141,30 @@ func (c *compiler) password(obj v1alpha1.BGPPeer, secrets []corev1.Secret) (stri
 	return "", false
 }
 
-// profile reports a BFD profile that does not exist; the session does without.
-func (c *compiler) profile(obj v1alpha1.BGPPeer, profiles []v1alpha1.BFDProfile) {
+// profile compiles the BFD profile of a peer. Of one that does not exist there is no BFD; the session does without.
+func (c *compiler) profile(obj v1alpha1.BGPPeer, profiles []v1alpha1.BFDProfile) announce.BFD {
 	want := obj.Spec.BFDProfile
-	if want != "" && !slices.ContainsFunc(profiles, func(p v1alpha1.BFDProfile) bool { return p.Name == want }) {
-		c.problem(KindPeer, obj.Name, v1alpha1.ReasonProfileMissing, "The BFDProfile %s does not exist.", want)
+	if want == "" {
+		return announce.BFD{}
 	}
+	i := slices.IndexFunc(profiles, func(p v1alpha1.BFDProfile) bool { return p.Name == want })
+	if i < 0 {
+		c.problem(KindPeer, obj.Name, v1alpha1.ReasonProfileMissing, "The BFDProfile %s does not exist. The session does without BFD until it does.", want)
+		return announce.BFD{}
+	}
+	spec := profiles[i].Spec
+	return announce.BFD{
+		Receive: milliseconds(spec.ReceiveInterval), Transmit: milliseconds(spec.TransmitInterval),
+		Multiplier: uint8(numberOr(spec.DetectMultiplier, 3)), Passive: spec.PassiveMode, MinimumTTL: uint8(numberOr(spec.MinimumTTL, 254)),
+	}
+}
+
+// milliseconds converts an interval, whose default is that of the schema.
+func milliseconds(n *int32) time.Duration { return time.Duration(numberOr(n, 300)) * time.Millisecond }
+
+func numberOr(n *int32, fallback int32) int32 {
+	if n == nil {
+		return fallback
+	}
+	return *n
 }

@@ -42,7 +42,7 @@ type Drain struct {
 }
 
 // settings compiles the Settings object. What it does not say is as in an absent one.
-func (c *compiler) settings(s *v1alpha1.Settings) Settings {
+func settings(s *v1alpha1.Settings) Settings {
 	spec := v1alpha1.SettingsSpec{}
 	if s != nil {
 		spec = s.Spec
@@ -50,7 +50,7 @@ func (c *compiler) settings(s *v1alpha1.Settings) Settings {
 	d := v1alpha1.DefaultSettingsSpec()
 	layer2, members := orDefault(spec.Layer2, d.Layer2), orDefault(spec.Membership, d.Membership)
 	proxy, drain := orDefault(spec.ServiceProxy, d.ServiceProxy), orDefault(spec.Drain, d.Drain)
-	compiled := Settings{
+	return Settings{
 		GracePeriod:       durationOr(layer2.GracePeriod, d.Layer2.GracePeriod),
 		RefreshInterval:   durationOr(layer2.RefreshInterval, d.Layer2.RefreshInterval),
 		ConflictDetection: cmp.Or(layer2.ConflictDetection, d.Layer2.ConflictDetection),
@@ -65,11 +65,6 @@ func (c *compiler) settings(s *v1alpha1.Settings) Settings {
 		},
 		IgnoreExcludeLabel: spec.IgnoreExcludeLabel,
 	}
-	c.notInEffect(KindSettings, v1alpha1.SettingsName, map[string]bool{
-		"drain.gracefulShutdownTime": compiled.Drain.GracefulShutdownTime != d.Drain.GracefulShutdownTime.Duration,
-		"drain.withdrawTime":         compiled.Drain.WithdrawTime != d.Drain.WithdrawTime.Duration,
-	})
-	return compiled
 }
 
 func orDefault[T any](set, byDefault *T) *T {

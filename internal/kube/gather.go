@@ -122,7 +122,7 @@ func (g *Gatherer) Initial(ctx context.Context) ([]announce.Fact, error) {
 		return nil, err
 	}
 	compiled := config.Compile(objects)
-	facts := []announce.Fact{announce.Configured{Config: compiled.Announce}, announce.GraceKnown{Grace: compiled.Settings.GracePeriod}}
+	facts := []announce.Fact{announce.Configured{Config: compiled.Announce}, announce.GraceKnown{Grace: compiled.Settings.GracePeriod, Shutdown: compiled.Settings.Drain.GracefulShutdownTime}}
 	for _, gather := range []func(context.Context) (announce.Fact, error){g.namespaces, g.nodes} {
 		f, err := gather(ctx)
 		if err != nil {
