@@ -122,7 +122,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 func (s *speaker) setUp(ctx context.Context, mgr manager.Manager) error {
 	runnables := []manager.RunnableFunc{
 		s.engine.Start, s.written.Start, s.gossip.Start, s.status.Start, s.proxy.Start,
-		s.links.Run, s.layer2.Run, s.bgp.Run, s.bfd.Run, s.routers.Run, s.sessions.Start, s.watch,
+		s.links.Run, s.layer2.Run, s.routers.Run, s.sessions.Start, s.watch,
 	}
 	var errs []error
 	for _, r := range runnables {
@@ -203,7 +203,7 @@ func (s *speaker) depart(ctx context.Context, d *departure) {
 		s.leave(ctx)
 		return
 	}
-	s.sessions.restart()
+	s.bgp.Restarting()
 }
 
 // leave hands over what this node owns and withdraws its routes. It returns once others have what

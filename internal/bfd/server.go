@@ -93,7 +93,6 @@ type Server struct {
 	open          network
 	wake, changed chan struct{}
 	transitions   chan Transition
-	disable       chan chan struct{}
 
 	mu       sync.Mutex // guards wanted and statuses
 	wanted   []Session
@@ -104,7 +103,7 @@ type Server struct {
 func New(config Config) *Server {
 	s := &Server{
 		log: config.Log, open: config.open, wake: make(chan struct{}, 1), changed: make(chan struct{}, 1),
-		transitions: make(chan Transition), disable: make(chan chan struct{}), statuses: map[netip.Addr]Status{},
+		transitions: make(chan Transition), statuses: map[netip.Addr]Status{},
 	}
 	if s.log.GetSink() == nil {
 		s.log = logr.Discard()
@@ -147,19 +146,6 @@ func (s *Server) Transitions() <-chan Transition { return s.transitions }
 // Changed receives when a state, an interval or an error of Sessions is another than before. One reader gets every change.
 func (s *Server) Changed() <-chan struct{} { return s.changed }
 
-// AdminDown takes all sessions out of service for good, and returns when the routers have been
-// told, or at once if Run does not run. They do not take it for a failure (RFC 5882 section 4.2).
-func (s *Server) AdminDown() {
-	done := make(chan struct{})
-	limit := time.NewTimer(10 * repeat)
-	defer limit.Stop()
-	select {
-	case s.disable <- done:
-		<-done
-	case <-limit.C:
-	}
-}
-
 func signal(c chan<- struct{}) {
 	select {
 	case c <- struct{}{}:
@@ -167,8 +153,8 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// Run has the sessions of Set until ctx ends, tells the routers that they are out of service, and
-// returns nil when all of its goroutines have ended. It must be called once.
+// Run has the sessions of Set until ctx ends, tells the routers that they are out of service, which is no failure
+// (RFC 5882 section 4.2), and returns nil when all of its goroutines have ended. It must be called once.
 func (s *Server) Run(ctx context.Context) error {
 	o := newOwner(s)
 	defer o.close()
@@ -188,9 +174,6 @@ func (s *Server) Run(ctx context.Context) error {
 		case out <- first:
 			o.news = o.news[1:]
 			continue
-		case done := <-s.disable:
-			o.disableAll()
-			close(done)
 		case d := <-o.inbox:
 			o.take(d, time.Now())
 		case <-s.wake:
@@ -216,7 +199,6 @@ type owner struct {
 	done     chan struct{}
 	readers  sync.WaitGroup
 	news     []Transition
-	off      bool // all is out of service
 }
 
 func newOwner(s *Server) *owner {
@@ -292,9 +274,6 @@ func (o *owner) begin(w Session, now time.Time) {
 		own = rand.Uint32()
 	}
 	s := &session{machine: newMachine(w, own, now), index: -1}
-	if o.off {
-		s.state = AdminDown
-	}
 	o.sessions[w.Peer], o.byOwn[own] = s, s
 	o.schedule(s, now)
 }
@@ -322,10 +301,6 @@ func (o *owner) end(s *session, now time.Time) {
 
 // disableAll takes everything out of service, and says so twice.
 func (o *owner) disableAll() {
-	if o.off {
-		return
-	}
-	o.off = true
 	for range 2 {
 		now := time.Now()
 		for _, s := range o.sessions {

@@ -262,9 +262,8 @@ func TestOnePacketInAHundredMayBeLost(t *testing.T) {
 func TestAnEndIsToldAndIsNoFailure(t *testing.T) {
 	t.Parallel()
 	for name, end := range map[string]func(*party){
-		"stopped":         func(p *party) { p.stop() },
-		"removed":         func(p *party) { p.Set(nil) },
-		"planned restart": func(p *party) { p.AdminDown() },
+		"stopped": func(p *party) { p.stop() },
+		"removed": func(p *party) { p.Set(nil) },
 	} {
 		pair(t, func(w *wire, a, b *party) {
 			end(b)
