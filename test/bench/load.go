@@ -15,7 +15,7 @@ import (
 
 const (
 	// bulkLimit bounds how long Ballast may take to serve or forget any number of Services.
-	bulkLimit = 8 * time.Minute
+	bulkLimit = 25 * time.Minute
 	// requestLimit bounds one request.
 	requestLimit = 30 * time.Second
 )
