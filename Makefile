@@ -24,7 +24,7 @@ demo: root deps kube build ## Bring up a whole cluster, use the load balancer, t
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/lab demo
 
 .PHONY: test
-test: root deps kube build test-build test-unit test-e2e ## Run all tests: unit, API server, then end to end in network namespaces. Needs root
+test: root deps kube ingress build test-build test-unit test-e2e ## Run all tests: unit, API server, then end to end in network namespaces. Needs root
 
 .PHONY: test-build
 test-build: kube ## Build every test binary, so that nothing compiles while tests run
@@ -38,7 +38,7 @@ test-unit: kube ## Run unit, property and API server tests and the seeds of the 
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) go test -timeout 15m ./...
 
 .PHONY: test-e2e
-test-e2e: root deps kube build ## Run the tests in network namespaces, one after the other. Needs root
+test-e2e: root deps kube ingress build ## Run the tests in network namespaces, one after the other. Needs root
 	@echo "== tests in network namespaces"
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) go test -p 1 -count 1 -timeout 40m -tags e2e -v ./test/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'
 
@@ -78,6 +78,7 @@ verify: generate ## Generate, format, tidy and lint, and fail if that changes an
 	$(TOOL) golangci-lint fmt ./...
 	go mod tidy
 	cd test/kube && go mod tidy
+	cd test/ingress && go mod tidy
 	cd tools && go mod tidy
 	$(MAKE) lint
 	@git diff --exit-code || { echo "make verify: generated or formatted files differ from what is committed" >&2; exit 1; }
@@ -92,3 +93,7 @@ deps: ## Install what is needed from Debian's packages (routers without starting
 kube: ## Build the Kubernetes binaries for lab and API tests, once (KUBEBUILDER_ASSETS overrides)
 	@mkdir -p bin
 	@cd test/kube && go run . >../../bin/.kube
+
+.PHONY: ingress
+ingress: ## Build the Ingress controller (skipper) for the ladder test, once
+	@cd test/ingress && go run . >/dev/null

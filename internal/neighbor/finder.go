@@ -127,8 +127,12 @@ func (o *owner) publish(now time.Time) {
 	}
 	signal(o.changed)
 	for name := range o.ports {
-		if router := found[name]; router != wasFound[name] {
-			o.log.Info("router of an interface changed", "interface", name, "router", router, "before", wasFound[name])
+		switch router, found := found[name]; {
+		case router == wasFound[name]:
+		case found:
+			o.log.Info("router found", "interface", name, "router", router)
+		default:
+			o.log.Info("router lost", "interface", name, "router", wasFound[name])
 		}
 		if problem := problems[name]; problem != "" && problem != hadProblems[name] {
 			o.log.Info("interface has no router to peer with, or two", "interface", name, "problem", problem)

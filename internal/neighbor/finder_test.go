@@ -19,6 +19,7 @@ type wire struct {
 	states map[string]state
 	opened map[int]*plug // by index
 	refuse error         // of open
+	tries  int           // of open
 	fail   error         // of write
 }
 
@@ -50,6 +51,7 @@ func (w *wire) look(name string) (state, error) {
 func (w *wire) open(index int) (socket, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.tries++
 	if w.refuse != nil {
 		return nil, w.refuse
 	}
@@ -301,6 +303,7 @@ func TestAnInterfaceMayComeLateGoAndBeMadeAnew(t *testing.T) {
 		b.wantProblem("interface eth0 is not there")
 		b.be("eth0", up(7))
 		b.set("eth0")
+		b.after(minRetry)
 		b.hear(7, second, advertises)
 		b.set()
 		b.wantFound("")
@@ -321,6 +324,7 @@ func TestAnInterfaceThatFlapsKeepsItsRouterUnlessAnotherIsThereAfterwards(t *tes
 		b.be("eth0", up(2))
 		start := time.Now()
 		b.set("eth0")
+		b.after(minRetry)
 		b.wantFound("fe80::2%eth0")
 		b.wantProblem("")
 		if got := b.times(2, solicits, start); len(got) != 1 {
@@ -352,6 +356,23 @@ func TestWhatDoesNotWorkIsSaidAndTriedAgainWithPauses(t *testing.T) {
 		b.be("eth0", bare)
 		b.set("eth0")
 		b.wantProblem("no link-local")
+	})
+}
+
+func TestCallingSetAllTheTimeMakesNoHotLoop(t *testing.T) {
+	run(t, func(b *bench) {
+		b.wire.mu.Lock()
+		b.wire.refuse = syscall.EMFILE
+		b.wire.mu.Unlock()
+		for range 1000 {
+			b.set("eth0")
+			b.after(time.Millisecond)
+		}
+		b.wire.mu.Lock()
+		defer b.wire.mu.Unlock()
+		if most := int(time.Second/minRetry) + 1; b.wire.tries > most {
+			t.Errorf("tried %d times in a second", b.wire.tries)
+		}
 	})
 }
 

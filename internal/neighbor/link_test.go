@@ -20,12 +20,12 @@ func TestTheRouterOfALinkIsTheFirstUntilItFallsSilent(t *testing.T) {
 		want     netip.Addr
 		conflict bool
 	}{
-		"nobody was heard":                               {nil, 0, netip.Addr{}, false},
-		"one was heard":                                  {[]event{{0, router}}, time.Second, router, false},
-		"it stays when it falls silent":                  {[]event{{0, router}}, time.Hour, router, false},
-		"a second one is a conflict":                     {[]event{{0, router}, {time.Second, second}}, 2 * time.Second, router, true},
-		"the conflict ends when the second falls silent": {[]event{{0, router}, {time.Second, second}, {30 * time.Second, router}}, time.Minute, router, false},
-		"a silent router gives way": {[]event{{0, router}, {silence, second}}, silence, second, false},
+		"nobody was heard":                                    {nil, 0, netip.Addr{}, false},
+		"one was heard":                                       {[]event{{0, router}}, time.Second, router, false},
+		"it stays when it falls silent":                       {[]event{{0, router}}, time.Hour, router, false},
+		"a second one is a conflict":                          {[]event{{0, router}, {time.Second, second}}, 2 * time.Second, router, true},
+		"the conflict ends when the second falls silent":      {[]event{{0, router}, {time.Second, second}, {30 * time.Second, router}}, time.Minute, router, false},
+		"a silent router gives way":                           {[]event{{0, router}, {silence, second}}, silence, second, false},
 		"a router that gave way and comes back is the second": {[]event{{0, router}, {silence, second}, {silence + 1, router}}, silence + 2, second, true},
 		"after the interface was down the next is the router": {[]event{{0, router}, {1, netip.Addr{}}, {2, second}}, 3, second, false},
 		"the same one after that is no change":                {[]event{{0, router}, {1, netip.Addr{}}, {2, router}, {3, second}}, 4, router, true},

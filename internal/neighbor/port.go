@@ -10,7 +10,9 @@ import (
 )
 
 const (
-	// firstRetry and lastRetry bound the pause after an interface could not be used; it doubles.
+	// minRetry is the least pause after an interface could not be used, however often Set is called.
+	minRetry = 100 * time.Millisecond
+	// firstRetry and lastRetry bound that pause while nobody calls Set; it doubles.
 	firstRetry = 500 * time.Millisecond
 	lastRetry  = 10 * time.Second
 	// never is the time until something that is not foreseen.
@@ -32,8 +34,9 @@ type port struct {
 	name   string
 	state  state
 	socket socket
-	// failure says why there is no socket; pause and again are when to try next.
+	// failure says why there is no socket, since failed; pause and again are when to try next.
 	failure string
+	failed  time.Time
 	pause   time.Duration
 	again   time.Time
 }
@@ -56,7 +59,7 @@ func (p *port) why(now time.Time) string {
 // fail closes the port until a later try.
 func (p *port) fail(why string, now time.Time) {
 	p.close()
-	p.failure = why
+	p.failure, p.failed = why, now
 	p.pause = min(max(2*p.pause, firstRetry), lastRetry)
 	p.again = now.Add(p.pause/2 + time.Duration(random()*float64(p.pause/2)))
 }
@@ -93,10 +96,10 @@ func (o *owner) reconcile(now time.Time) {
 			p = &port{name: name}
 			o.ports[name] = p
 		}
-		if p.socket == nil {
-			p.again, p.pause = now, 0
-		} else {
+		if p.socket != nil {
 			o.check(p, now)
+		} else if soon := p.failed.Add(minRetry); soon.Before(p.again) {
+			p.again = soon
 		}
 	}
 }

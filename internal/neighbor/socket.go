@@ -141,6 +141,8 @@ func (s *icmp) read() (packet, error) {
 	if err != nil {
 		return packet{}, fmt.Errorf("read packet: %w", err)
 	}
+	// The net package has just looked up the name of the sender's zone. When the interface was made anew, that also ends
+	// its belief, kept for up to a minute, in the old index of the name, so that whoever dials the router reaches it.
 	p := packet{}
 	p.from, _ = netip.AddrFromSlice(from.IP)
 	messages, err := unix.ParseSocketControlMessage(s.oob[:oobn])

@@ -1,5 +1,5 @@
-// Package assets finds the Kubernetes binaries that tests and the lab run. It builds
-// nothing: `make kube` does.
+// Package assets finds the Kubernetes binaries and the Ingress controller that tests and the lab
+// run. It builds nothing: `make kube` and `make ingress` do.
 package assets
 
 import (
@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 )
 
 // Dir returns the folder with etcd, kube-apiserver, kube-controller-manager, kube-proxy
@@ -36,19 +35,9 @@ func newest() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("find cache folder: %w", err)
 	}
-	stamps, err := filepath.Glob(filepath.Join(cache, "ballast", "kube", "*", "bin", "BUILT"))
-	if err != nil {
-		return "", fmt.Errorf("look into the cache folder: %w", err)
+	dir, err := last(filepath.Join(cache, "ballast", "kube"))
+	if err == nil && dir == "" {
+		err = errors.New("find Kubernetes binaries: there are none; build them with: make kube")
 	}
-	var dir string
-	var last time.Time
-	for _, stamp := range stamps {
-		if info, err := os.Stat(stamp); err == nil && info.ModTime().After(last) {
-			dir, last = filepath.Dir(stamp), info.ModTime()
-		}
-	}
-	if dir == "" {
-		return "", errors.New("find Kubernetes binaries: there are none; build them with: make kube")
-	}
-	return dir, nil
+	return dir, err
 }

@@ -2,8 +2,8 @@
 // behind BGP routers reach Services of a cluster of package lab, with real routers, a
 // real service proxy and a real control plane.
 //
-// The tests need root, the packages of tools/deps.sh, the binaries of `make kube` and of
-// `make build`, and the build tag e2e:
+// The tests need root, the packages of tools/deps.sh, the binaries of `make kube`, `make build` and (the ladder test) `make
+// ingress`, and the build tag e2e:
 //
 //	go test -tags e2e ./test/e2e
 //
