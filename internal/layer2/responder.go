@@ -131,7 +131,7 @@ func (r *overARP) update(changes []change) error {
 	return nil
 }
 
-// frames announces in both forms, since there are hosts that heed only one. A check is a probe:
+// frames announces in both forms, since there are hosts that heed only one; nearly all heed the first. A check is a probe:
 // who has the address answers it to us alone.
 func (r *overARP) frames(m message, address netip.Addr, from link.Interface) [][]byte {
 	if m == probe || m == check {

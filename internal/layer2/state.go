@@ -267,6 +267,9 @@ func (s *state) act(now, otherwise time.Time) time.Time {
 		event := (*duty).act
 		if m := e.duty.says(now); m != nothing {
 			frames := e.side.responder.frames(m, e.address, e.side.port.link)
+			if e.duty.first() {
+				frames = frames[:1] // the other form follows with the next one: the last of many addresses is reached in half the time
+			}
 			if !s.limit.AllowN(now, len(frames)) {
 				return now.Add(ratePause)
 			}
