@@ -11,9 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
-	"os/user"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,6 +23,7 @@ import (
 	"github.com/go-logr/logr/funcr"
 
 	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/bfd"
 	"github.com/ballast-lb/ballast/internal/bgp"
 	"github.com/ballast-lb/ballast/internal/name"
 )
@@ -42,6 +41,9 @@ const (
 func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		os.Exit(child())
+	}
+	if os.Getenv(finderEnv) != "" {
+		os.Exit(finderChild())
 	}
 	if err := prepare(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -73,7 +75,7 @@ func prepare() error {
 	return nil
 }
 
-// request is one call of a method of bgp.Server.
+// request is one call of a method of the speaker in a node.
 type request struct {
 	// Call is the method's name; Many is Set for each route as a Service of its own.
 	Call   string
@@ -85,13 +87,20 @@ type request struct {
 	Why     string
 }
 
+// answer is how things are after a call.
+type answer struct {
+	Peers []bgp.PeerState
+	BFD   []bfd.Status
+}
+
 // child is a speaker that is driven over stdin, in the namespace of a node.
 func child() int {
 	log := funcr.New(func(prefix, args string) { fmt.Fprintln(os.Stderr, prefix, args) }, funcr.Options{LogTimestamp: true})
 	server := bgp.New(bgp.Config{NodeName: "node", RouterID: netip.MustParseAddr("10.77.0.1"), Log: log})
+	watch := bfd.New(bfd.Config{Log: log})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- server.Run(ctx) }()
+	go func() { done <- run(ctx, server, watch) }()
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	for {
 		var r request
@@ -101,6 +110,7 @@ func child() int {
 		switch r.Call {
 		case "SetPeers":
 			server.SetPeers(r.Peers)
+			watch.Set(watched(r.Peers))
 		case "Set":
 			server.Set(r.Key, r.Routes)
 		case "Many":
@@ -116,7 +126,7 @@ func child() int {
 		case "Up":
 			server.Up(r.Address)
 		}
-		_ = out.Encode(server.Peers())
+		_ = out.Encode(answer{server.Peers(), watch.Sessions()})
 	}
 	cancel()
 	if err := <-done; err != nil {
@@ -126,6 +136,51 @@ func child() int {
 	return 0
 }
 
+// watched are the BFD sessions of peers.
+func watched(peers []announce.Peer) []bfd.Session {
+	var all []bfd.Session
+	for _, p := range peers {
+		if p.BFD != (announce.BFD{}) {
+			all = append(all, bfd.Session{
+				Peer: p.Address, Local: p.Source, MultiHop: p.Remote(), Receive: p.BFD.Receive, Transmit: p.BFD.Transmit,
+				Multiplier: p.BFD.Multiplier, Passive: p.BFD.Passive, MinimumTTL: p.BFD.MinimumTTL,
+			})
+		}
+	}
+	return all
+}
+
+// run runs BGP and BFD until ctx ends, BFD a little longer, and has BGP follow BFD, all as the speaker does.
+func run(ctx context.Context, server *bgp.Server, watch *bfd.Server) error {
+	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var group sync.WaitGroup
+	group.Go(func() { _ = watch.Run(watching) }) // always nil
+	group.Go(func() { heed(watching, watch, server) })
+	err := server.Run(ctx)
+	time.Sleep(50 * time.Millisecond)
+	stop()
+	group.Wait()
+	return err
+}
+
+// heed has BGP follow BFD.
+func heed(ctx context.Context, from *bfd.Server, to *bgp.Server) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case t := <-from.Transitions():
+			switch {
+			case t.To == bfd.Up:
+				to.Up(t.Peer)
+			case t.From == bfd.Up && !t.RemoteAdminDown:
+				to.Down(t.Peer, "BFD session down: "+t.Diagnostic.String())
+			}
+		}
+	}
+}
+
 // node is a node with a speaker.
 type node struct {
 	t         *testing.T
@@ -133,6 +188,7 @@ type node struct {
 	links     int
 	command   *exec.Cmd
 	in        io.WriteCloser
+	logged    chan struct{}
 	mu        sync.Mutex
 	out       *json.Decoder
 }
@@ -153,48 +209,65 @@ func newNamespace(t *testing.T, kind string) string {
 func newNode(t *testing.T) *node {
 	t.Helper()
 	n := &node{t: t, namespace: newNamespace(t, "node")}
+	n.start()
+	t.Cleanup(n.stop)
+	return n
+}
+
+// start starts a speaker, which knows nothing yet.
+func (n *node) start() {
+	n.t.Helper()
 	self, err := os.Executable()
-	must(t, err)
+	must(n.t, err)
 	n.command = exec.Command("ip", "netns", "exec", n.namespace, self)
 	n.command.Env = append(os.Environ(), childEnv+"=1")
 	n.command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	n.in, err = n.command.StdinPipe()
-	must(t, err)
+	must(n.t, err)
 	out, err := n.command.StdoutPipe()
-	must(t, err)
+	must(n.t, err)
 	n.out = json.NewDecoder(out)
 	stderr, err := n.command.StderrPipe()
-	must(t, err)
-	must(t, n.command.Start())
+	must(n.t, err)
+	must(n.t, n.command.Start())
 	logged := make(chan struct{})
+	n.logged = logged
 	go func() {
 		defer close(logged)
 		for lines := bufio.NewScanner(stderr); lines.Scan(); {
-			t.Log("speaker:", lines.Text())
+			n.t.Log("speaker:", lines.Text())
 		}
 	}()
-	t.Cleanup(func() {
-		n.in.Close()
-		timer := time.AfterFunc(patience, func() { _ = n.command.Process.Kill() })
-		defer timer.Stop()
-		<-logged
-		if err := n.command.Wait(); err != nil {
-			t.Errorf("speaker: %v", err)
-		}
-	})
-	return n
 }
 
-// call calls a method, and returns the state of the peers afterwards.
-func (n *node) call(r request) []bgp.PeerState {
+// stop has the speaker end, if there is one, and waits for that.
+func (n *node) stop() {
+	if n.command == nil {
+		return
+	}
+	n.in.Close()
+	timer := time.AfterFunc(patience, func() { _ = n.command.Process.Kill() })
+	defer timer.Stop()
+	<-n.logged
+	if err := n.command.Wait(); err != nil {
+		n.t.Errorf("speaker: %v", err)
+	}
+	n.command = nil
+}
+
+// ask calls a method, and returns how things are afterwards.
+func (n *node) ask(r request) answer {
 	n.t.Helper()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	must(n.t, json.NewEncoder(n.in).Encode(r))
-	var states []bgp.PeerState
-	must(n.t, n.out.Decode(&states))
-	return states
+	var a answer
+	must(n.t, n.out.Decode(&a))
+	return a
 }
+
+// call calls a method, and returns the state of the peers afterwards.
+func (n *node) call(r request) []bgp.PeerState { n.t.Helper(); return n.ask(r).Peers }
 
 func (n *node) setPeers(peers ...announce.Peer) {
 	n.t.Helper()
@@ -222,221 +295,6 @@ func (n *node) peer(peer name.PeerName) bgp.PeerState {
 func (n *node) waitState(peer name.PeerName, want bgp.State) {
 	n.t.Helper()
 	eventually(n.t, "session with "+string(peer), func() string { return string(n.peer(peer).State) }, string(want))
-}
-
-// router is a link to another namespace, with FRR in it after start.
-type router struct {
-	t                    *testing.T
-	name, namespace, dir string
-	// device is the node's end of the link.
-	device                   string
-	node4, node6, own4, own6 netip.Addr
-	asn                      uint32
-	bgpd                     *exec.Cmd
-}
-
-// router makes a namespace that is joined to the node.
-func (n *node) router(asn uint32) *router {
-	n.t.Helper()
-	n.links++
-	r := &router{
-		t: n.t, name: fmt.Sprintf("r%d", n.links), device: fmt.Sprintf("veth%d", n.links), asn: asn, dir: frrHome(n.t),
-		node4: netip.AddrFrom4([4]byte{10, 77, byte(n.links), 1}), own4: netip.AddrFrom4([4]byte{10, 77, byte(n.links), 2}),
-		node6: netip.MustParseAddr(fmt.Sprintf("fd77:%d::1", n.links)), own6: netip.MustParseAddr(fmt.Sprintf("fd77:%d::2", n.links)),
-	}
-	r.namespace = newNamespace(n.t, r.name)
-	ip(n.t, "-n", n.namespace, "link", "add", r.device, "type", "veth", "peer", "name", "eth0", "netns", r.namespace)
-	for _, end := range []struct {
-		namespace, device string
-		addresses         []netip.Addr
-	}{{n.namespace, r.device, []netip.Addr{r.node4, r.node6}}, {r.namespace, "eth0", []netip.Addr{r.own4, r.own6}}} {
-		for _, address := range end.addresses {
-			bits, flags := "/24", []string{}
-			if address.Is6() {
-				bits, flags = "/64", []string{"nodad"}
-			}
-			ip(n.t, append([]string{"-n", end.namespace, "address", "add", address.String() + bits, "dev", end.device}, flags...)...)
-		}
-		ip(n.t, "-n", end.namespace, "link", "set", end.device, "up")
-	}
-	return r
-}
-
-// frrHome makes a directory for FRR's files. Its daemons run as the user frr, who cannot enter a t.TempDir.
-func frrHome(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", namespacePrefix+"-")
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	frr, err := user.Lookup("frr")
-	must(t, err)
-	uid, _ := strconv.Atoi(frr.Uid)
-	gid, _ := strconv.Atoi(frr.Gid)
-	must(t, os.Chown(dir, uid, gid))
-	return dir
-}
-
-// peer4 and peer6 are the session with the router over IPv4 and IPv6, both with both families.
-func (r *router) peer4(myASN uint32) announce.Peer {
-	return announce.Peer{
-		Name: name.PeerName(r.name), MyASN: myASN, PeerASN: r.asn, Address: r.own4, IPv4: true, IPv6: true,
-		NextHop4: r.node4, NextHop6: r.node6, Hold: 9 * time.Second, Connect: 2 * time.Second,
-	}
-}
-
-func (r *router) peer6(myASN uint32) announce.Peer {
-	p := r.peer4(myASN)
-	p.Address = r.own6
-	return p
-}
-
-// start starts FRR with one neighbor, the node, and lines more in the router block and at the end of it in both address families.
-func (r *router) start(neighbor netip.Addr, nodeASN uint32, lines ...string) *router {
-	r.t.Helper()
-	config := fmt.Sprintf(`router bgp %d
- bgp router-id 10.88.0.%s
- no bgp ebgp-requires-policy
- no bgp default ipv4-unicast
- no bgp network import-check
- neighbor %[3]s remote-as %[4]d
- neighbor %[3]s timers 3 9
-%[5]s
- address-family ipv4 unicast
-  neighbor %[3]s activate
-  network 203.0.113.0/24
- exit-address-family
- address-family ipv6 unicast
-  neighbor %[3]s activate
-  network 2001:db8:ffff::/48
- exit-address-family
-`, r.asn, r.name[1:], neighbor, nodeASN, strings.Join(lines, "\n"))
-	r.daemon("zebra", "")
-	r.bgpd = r.daemon("bgpd", config)
-	return r
-}
-
-// daemon starts a daemon of FRR in the foreground and waits until it answers.
-func (r *router) daemon(daemon, config string) *exec.Cmd {
-	r.t.Helper()
-	file := filepath.Join(r.dir, daemon+".conf")
-	must(r.t, os.WriteFile(file, []byte(config), 0o644))
-	log, err := os.Create(filepath.Join(r.dir, daemon+".log"))
-	must(r.t, err)
-	defer log.Close()
-	command := exec.Command("ip", "netns", "exec", r.namespace, filepath.Join(frrDir, daemon),
-		"-f", file, "-i", filepath.Join(r.dir, daemon+".pid"), "-z", filepath.Join(r.dir, "zserv.api"),
-		"--vty_socket", r.dir, "-P", "0", "--log", "stdout")
-	command.Stdout, command.Stderr = log, log
-	command.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	must(r.t, command.Start())
-	r.t.Cleanup(func() {
-		_ = command.Process.Kill()
-		_ = command.Wait()
-		if text, err := os.ReadFile(log.Name()); err == nil && r.t.Failed() {
-			r.t.Logf("%s of %s: %s", daemon, r.name, text)
-		}
-	})
-	eventually(r.t, daemon, func() string {
-		if _, err := r.try(daemon, "show version"); err != nil {
-			return err.Error()
-		}
-		return ""
-	}, "")
-	return command
-}
-
-func (r *router) try(daemon, command string) ([]byte, error) {
-	out, err := exec.Command("vtysh", "--vty_socket", r.dir, "-d", daemon, "-c", command).CombinedOutput()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", command, err, out)
-	}
-	return out, nil
-}
-
-// show reads the answer to a show command, without the word json at its end.
-func (r *router) show(command string, into any) {
-	r.t.Helper()
-	out, err := r.try("bgpd", "show "+command+" json")
-	must(r.t, err)
-	if err := json.Unmarshal(out, into); err != nil {
-		r.t.Fatalf("show %s: %v: %s", command, err, out)
-	}
-}
-
-// frrPath is one path in FRR's words.
-type frrPath struct {
-	Valid    bool
-	AsPath   struct{ String string }
-	Metric   *uint32
-	LocPrf   *uint32
-	Nexthops []struct{ IP, Scope string }
-
-	Community, LargeCommunity struct{ String string }
-}
-
-// prefixes are those that the node has announced to the router.
-func (r *router) prefixes() string {
-	r.t.Helper()
-	var all []string
-	for _, family := range []string{"ipv4", "ipv6"} {
-		var table struct {
-			Routes map[string][]struct{ PeerID string }
-		}
-		r.show("bgp "+family+" unicast", &table)
-		for prefix, paths := range table.Routes {
-			for _, path := range paths {
-				if path.PeerID != "(unspec)" { // the router's own
-					all = append(all, prefix)
-				}
-			}
-		}
-	}
-	slices.Sort(all)
-	return strings.Join(all, " ")
-}
-
-// route describes what the router knows of a prefix.
-func (r *router) route(prefix string) string {
-	r.t.Helper()
-	family := "ipv4"
-	if strings.Contains(prefix, ":") {
-		family = "ipv6"
-	}
-	var entry struct{ Paths []frrPath }
-	r.show("bgp "+family+" unicast "+prefix, &entry)
-	var all []string
-	for _, path := range entry.Paths {
-		var words []string
-		for _, hop := range path.Nexthops {
-			if hop.Scope != "link-local" {
-				words = append(words, "via "+hop.IP)
-			}
-		}
-		words = append(words, "path "+path.AsPath.String)
-		if path.Metric != nil {
-			words = append(words, fmt.Sprintf("med %d", *path.Metric))
-		}
-		if path.LocPrf != nil {
-			words = append(words, fmt.Sprintf("pref %d", *path.LocPrf))
-		}
-		words = append(words, path.Community.String, path.LargeCommunity.String)
-		if !path.Valid {
-			words = append(words, "invalid")
-		}
-		all = append(all, strings.Join(slices.DeleteFunc(words, func(w string) bool { return w == "" }), " "))
-	}
-	return strings.Join(all, "; ")
-}
-
-func (r *router) waitPrefixes(want ...string) {
-	r.t.Helper()
-	slices.Sort(want)
-	eventually(r.t, "prefixes of "+r.name, r.prefixes, strings.Join(want, " "))
-}
-
-func (r *router) waitRoute(prefix, want string) {
-	r.t.Helper()
-	eventually(r.t, "route "+prefix+" of "+r.name, func() string { return r.route(prefix) }, want)
 }
 
 func ip(t *testing.T, args ...string) {
