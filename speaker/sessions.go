@@ -13,6 +13,7 @@ import (
 	"github.com/ballast-lb/ballast/internal/bfd"
 	"github.com/ballast-lb/ballast/internal/bgp"
 	"github.com/ballast-lb/ballast/internal/link"
+	"github.com/ballast-lb/ballast/internal/name"
 	"github.com/ballast-lb/ballast/internal/neighbor"
 )
 
@@ -22,16 +23,22 @@ type sessions struct {
 	bgp     *bgp.Server
 	bfd     *bfd.Server
 	routers *neighbor.Finder
-	// interfaces are those fit for announcing, own the Node's internal address.
-	interfaces func() link.Snapshot
-	own        netip.Addr
+	// links are all interfaces, own is the Node's internal address.
+	links func() link.Snapshot
+	own   netip.Addr
 	// changed is called when what is known of the sessions may be another.
 	changed func()
 	log     logr.Logger
 
-	mu     sync.Mutex // guards wanted, and orders the calls of apply
+	mu     sync.Mutex // guards what follows, and orders the calls of apply
 	wanted []announce.Peer
+	// watched are the routers with a BFD session, hops the next hops of each peer that were last known.
+	watched map[netip.Addr]bool
+	hops    map[name.PeerName]hops
 }
+
+// hops are the next hops that a node gives a peer; the zero value of one: there is none.
+type hops struct{ v4, v6 netip.Addr }
 
 // want takes the peers to have, the oldest first. It never blocks.
 func (s *sessions) want(peers []announce.Peer) {
@@ -49,9 +56,9 @@ func (s *sessions) refresh() {
 }
 
 func (s *sessions) apply() {
-	links, found := s.interfaces(), s.routers.Found()
+	links, found := s.links(), s.routers.Found()
 	var search []string
-	var watched []bfd.Session
+	known := map[name.PeerName]hops{}
 	peers := slices.Clone(s.wanted)
 	for i := range peers {
 		p := &peers[i]
@@ -59,14 +66,48 @@ func (s *sessions) apply() {
 			search = append(search, p.Interface)
 			p.Address = found[p.Interface]
 		}
-		p.NextHop4, p.NextHop6 = nextHops(*p, links, s.own)
-		if p.BFD != (announce.BFD{}) && p.Address.IsValid() {
-			watched = append(watched, bfdSession(*p))
+		h := nextHops(*p, links, s.own, s.hops[p.Name])
+		p.NextHop4, p.NextHop6, known[p.Name] = h.v4, h.v6, h
+	}
+	s.hops = known
+	s.routers.Set(search)
+	s.bgp.SetPeers(peers)
+	s.watch(peers, links)
+}
+
+// watch has BFD watch those peers that are to be, once each router: of two peers with one address, BGP has the older.
+func (s *sessions) watch(peers []announce.Peer, links link.Snapshot) {
+	var list []bfd.Session
+	before := s.watched
+	seen := map[netip.Addr]bool{}
+	s.watched = map[netip.Addr]bool{}
+	for _, p := range peers {
+		if !p.Address.IsValid() || seen[p.Address] {
+			continue
+		}
+		seen[p.Address] = true
+		if p.BFD != (announce.BFD{}) {
+			list = append(list, bfdSession(p, links))
+			s.watched[p.Address] = true
 		}
 	}
-	s.routers.Set(search)
-	s.bfd.Set(watched)
-	s.bgp.SetPeers(peers)
+	s.bfd.Set(list)
+	for router := range before {
+		if !s.watched[router] {
+			s.bgp.Up(router)
+		}
+	}
+}
+
+// problem says why the router of an unnumbered peer is not found, or is not the only one; "": all is well.
+func (s *sessions) problem(peer name.PeerName) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	i := slices.IndexFunc(s.wanted, func(p announce.Peer) bool { return p.Name == peer })
+	if i < 0 || s.wanted[i].Interface == "" {
+		return ""
+	}
+	return s.routers.Problem(s.wanted[i].Interface)
 }
 
 // settled is for how long routers may be busy with the end of the BGP sessions before they hear of that of BFD.
@@ -77,13 +118,16 @@ const settled = 50 * time.Millisecond
 func (s *sessions) Start(ctx context.Context) error {
 	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
+	following, end := context.WithCancel(ctx)
+	defer end()
 	var group sync.WaitGroup
 	group.Go(func() { _ = s.bfd.Run(watching) }) // always nil
-	group.Go(func() { s.follow(ctx) })
+	group.Go(func() { s.follow(following) })
 	err := s.bgp.Run(ctx)
 	if err == nil {
 		time.Sleep(settled)
 	}
+	end()
 	stop()
 	group.Wait()
 	return err
@@ -113,45 +157,63 @@ func (s *sessions) heed(t bfd.Transition) {
 	case t.To == bfd.Up:
 		s.bgp.Up(t.Peer)
 	case t.From == bfd.Up && !t.RemoteAdminDown:
-		s.log.Info("BFD session down", "address", t.Peer, "why", t.Diagnostic.String())
 		s.bgp.Down(t.Peer, "BFD session down: "+t.Diagnostic.String())
 	}
 }
 
-// bfdSession is the BFD session that watches a peer.
-func bfdSession(p announce.Peer) bfd.Session {
-	return bfd.Session{
-		Peer: p.Address, Local: p.Source, MultiHop: p.Remote(),
+// bfdSession is the BFD session that watches a peer. A router may be several hops away if it is told so, or if it is
+// internal and on no link of the node.
+func bfdSession(p announce.Peer, links link.Snapshot) bfd.Session {
+	s := bfd.Session{
+		Peer: p.Address, Local: p.Source, MultiHop: p.Remote() || p.Internal() && p.Interface == "" && onLink(p.Address, links) < 0,
 		Receive: p.BFD.Receive, Transmit: p.BFD.Transmit, Multiplier: p.BFD.Multiplier,
 		Passive: p.BFD.Passive, MinimumTTL: p.BFD.MinimumTTL,
 	}
+	if p.TTLSecurity > 0 {
+		s.MinimumTTL = min(s.MinimumTTL, uint8(256-p.TTLSecurity))
+	}
+	return s
+}
+
+// onLink returns the interface with the on-link prefix that contains a router, or -1.
+func onLink(router netip.Addr, links link.Snapshot) int {
+	return slices.IndexFunc(links, func(i link.Interface) bool {
+		return slices.ContainsFunc(stable(i), func(a link.Address) bool { return a.Prefix.Contains(router) })
+	})
 }
 
 // nextHops returns the first stable global address of each family on the interface of an
 // unnumbered session, else on the one with the on-link prefix that contains the peer or, for a
-// peer further away, on the one that holds the Node's internal address.
-func nextHops(p announce.Peer, links link.Snapshot, own netip.Addr) (v4, v6 netip.Addr) {
-	via := slices.IndexFunc(links, func(i link.Interface) bool {
-		if p.Interface != "" {
-			return i.Name == p.Interface
-		}
-		return slices.ContainsFunc(stable(i), func(a link.Address) bool { return a.Prefix.Contains(p.Address) })
-	})
-	if via < 0 && p.Interface == "" {
+// peer further away, on the one that holds the Node's internal address. While the interface is down, which may
+// take its addresses away, the ones before stay: routes are not to go while the session lives.
+func nextHops(p announce.Peer, links link.Snapshot, own netip.Addr, before hops) hops {
+	via := onLink(p.Address, links)
+	if p.Interface != "" {
+		via = slices.IndexFunc(links, func(i link.Interface) bool { return i.Name == p.Interface })
+	} else if via < 0 {
 		via = slices.IndexFunc(links, func(i link.Interface) bool {
 			return slices.ContainsFunc(stable(i), func(a link.Address) bool { return a.Prefix.Addr() == own })
 		})
 	}
 	if via < 0 {
-		return v4, v6
+		return hops{}
 	}
+	var h hops
 	for _, a := range stable(links[via]) {
 		switch addr := a.Prefix.Addr(); {
-		case addr.Is4() && !v4.IsValid():
-			v4 = addr
-		case addr.Is6() && !v6.IsValid():
-			v6 = addr
+		case addr.Is4() && !h.v4.IsValid():
+			h.v4 = addr
+		case addr.Is6() && !h.v6.IsValid():
+			h.v6 = addr
 		}
 	}
-	return v4, v6
+	if !links[via].Up {
+		if !h.v4.IsValid() {
+			h.v4 = before.v4
+		}
+		if !h.v6.IsValid() {
+			h.v6 = before.v6
+		}
+	}
+	return h
 }

@@ -37,15 +37,45 @@ func TestNextHopsAreTheFirstStableAddressesOfTheSessionsInterface(t *testing.T) 
 		"an unnumbered session without addresses":     {announce.Peer{Interface: "eth2", Address: netip.MustParseAddr("fe80::1%eth2")}, "", ""},
 		"an interface that is not there":              {announce.Peer{Interface: "eth9"}, "", ""},
 	} {
-		v4, v6 := nextHops(x.peer, links, own)
+		h := nextHops(x.peer, links, own, hops{})
 		said := func(a netip.Addr) string {
 			if a.IsValid() {
 				return a.String()
 			}
 			return ""
 		}
-		if said(v4) != x.v4 || said(v6) != x.v6 {
-			t.Errorf("%s: got %v and %v, want %q and %q", name, v4, v6, x.v4, x.v6)
+		if said(h.v4) != x.v4 || said(h.v6) != x.v6 {
+			t.Errorf("%s: got %v, want %q and %q", name, h, x.v4, x.v6)
+		}
+	}
+	// A link that is down for a moment keeps what it had.
+	down := link.Snapshot{{Name: "eth0", Addresses: links[0].Addresses[:2]}}
+	router := announce.Peer{Address: netip.MustParseAddr("10.0.0.254")}
+	before := nextHops(router, links, own, hops{})
+	if got := nextHops(router, down, own, before); got != before {
+		t.Errorf("down: got %v, want %v", got, before)
+	}
+}
+
+func TestWhereBFDSessionsGo(t *testing.T) {
+	t.Parallel()
+	links := link.Snapshot{{Name: "eth0", Up: true, Addresses: []link.Address{{Prefix: netip.MustParsePrefix("10.0.0.1/24"), Global: true, Stable: true}}}}
+	near, far := netip.MustParseAddr("10.0.0.254"), netip.MustParseAddr("192.0.2.1")
+	for name, x := range map[string]struct {
+		peer     announce.Peer
+		multihop bool
+		ttl      uint8
+	}{
+		"external":                             {announce.Peer{Address: near, MyASN: 1, PeerASN: 2}, false, 254},
+		"external, several hops":               {announce.Peer{Address: far, MyASN: 1, PeerASN: 2, MultiHop: true}, true, 254},
+		"internal on the link":                 {announce.Peer{Address: near, MyASN: 1, PeerASN: 1}, false, 254},
+		"internal further away":                {announce.Peer{Address: far, MyASN: 1, Dynamic: announce.Internal}, true, 254},
+		"TTL security of one hop":              {announce.Peer{Address: near, MyASN: 1, PeerASN: 2, TTLSecurity: 1}, false, 254},
+		"TTL security of more than BFD allows": {announce.Peer{Address: far, MyASN: 1, PeerASN: 2, TTLSecurity: 5}, true, 251},
+	} {
+		x.peer.BFD = announce.BFD{Multiplier: 3, MinimumTTL: 254}
+		if s := bfdSession(x.peer, links); s.MultiHop != x.multihop || s.MinimumTTL != x.ttl {
+			t.Errorf("%s: %+v", name, s)
 		}
 	}
 }

@@ -84,7 +84,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 		again:   make(chan struct{}, 1),
 	}
 	s.sessions = &sessions{
-		bgp: s.bgp, bfd: s.bfd, routers: s.routers, interfaces: s.interfaces, own: self.addresses[0],
+		bgp: s.bgp, bfd: s.bfd, routers: s.routers, links: s.allLinks, own: self.addresses[0],
 		changed: func() { poke(s.again) }, log: log.WithName("sessions"),
 	}
 	s.snapshot.Store(&link.Snapshot{})
@@ -100,7 +100,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 		s.proxy.check.state = announce.ProxyUnknown
 	}
 	s.status = &status{
-		client: mgr.GetClient(), self: self, peers: s.bgp.Peers, bfd: s.bfd.Sessions, interfaces: s.interfaces, notJoined: s.gossip.notJoined, proxy: s.proxy.state,
+		client: mgr.GetClient(), self: self, peers: s.bgp.Peers, bfd: s.bfd.Sessions, problem: s.sessions.problem, interfaces: s.interfaces, notJoined: s.gossip.notJoined, proxy: s.proxy.state,
 		log: log.WithName("status"), poke: make(chan struct{}, 1),
 	}
 	s.gossip.changed = s.status.changed
@@ -154,7 +154,6 @@ func (s *speaker) apply(state *announce.State, changes []announce.Change) {
 		s.meet(state.Nodes())
 		s.sessions.want(state.Sessions())
 	}
-	s.bgp.Sync()
 	s.gossip.setDeputized(state.Deputized())
 	s.owns.Store(int64(state.Owns()))
 	s.written.Put(changes)
@@ -247,7 +246,7 @@ func (s *speaker) awaitRest(ctx context.Context) {
 
 // watch follows links and sessions until ctx ends.
 func (s *speaker) watch(ctx context.Context) error {
-	for {
+	for dialed := false; ; {
 		select {
 		case <-ctx.Done():
 			return nil
@@ -261,8 +260,15 @@ func (s *speaker) watch(ctx context.Context) error {
 		case <-s.again:
 		}
 		s.status.changed()
-		if err := s.engine.Tell(ctx, s.known()); err != nil {
+		self := s.known()
+		if err := s.engine.Tell(ctx, self); err != nil {
 			return nil // ctx ended
+		}
+		// A BGP session that began before the plan was made with what is known of this node would tell its router, with an
+		// End-of-RIB, that there are no routes: it would forget those that graceful restart has kept.
+		if self.Settled && !dialed && s.query(ctx, func(*announce.State) {}) == nil { // what was told has been applied
+			dialed = true
+			s.bgp.Sync()
 		}
 	}
 }
@@ -279,6 +285,9 @@ func (s *speaker) known() announce.SelfKnown {
 	slices.SortFunc(self.Established, func(a, b announce.Session) int { return cmp.Compare(a.Peer, b.Peer) })
 	return self
 }
+
+// allLinks returns all interfaces.
+func (s *speaker) allLinks() link.Snapshot { return *s.snapshot.Load() }
 
 // interfaces returns the interfaces that are fit for announcing.
 func (s *speaker) interfaces() link.Snapshot {

@@ -19,6 +19,7 @@ import (
 	"github.com/ballast-lb/ballast/internal/bgp"
 	"github.com/ballast-lb/ballast/internal/kube"
 	"github.com/ballast-lb/ballast/internal/link"
+	"github.com/ballast-lb/ballast/internal/name"
 	"github.com/ballast-lb/ballast/internal/version"
 )
 
@@ -34,10 +35,12 @@ const (
 
 // status writes the Speaker object of this node.
 type status struct {
-	client     client.Client
-	self       identity
-	peers      func() []bgp.PeerState
-	bfd        func() []bfd.Status
+	client client.Client
+	self   identity
+	peers  func() []bgp.PeerState
+	bfd    func() []bfd.Status
+	// problem says what is wrong with the router of an unnumbered peer; "": nothing.
+	problem    func(name.PeerName) string
 	interfaces func() link.Snapshot
 	// notJoined says why the speaker does not know who else lives; "": it does.
 	notJoined func() string
@@ -126,6 +129,11 @@ func (s *status) write(ctx context.Context) error {
 func (s *status) fill(to *v1alpha1.SpeakerStatus) {
 	to.Version = version.Version
 	to.Peers = speakerPeers(s.peers(), s.bfd())
+	for i := range to.Peers {
+		if why := s.problem(name.PeerName(to.Peers[i].Name)); why != "" {
+			to.Peers[i].LastError = why
+		}
+	}
 	to.Layer2 = &v1alpha1.SpeakerLayer2{}
 	for _, i := range s.interfaces() {
 		one := v1alpha1.SpeakerInterface{Name: i.Name, MAC: i.MAC.String(), Up: i.Up}

@@ -191,9 +191,9 @@ type reach struct {
 func (v *View) established(s *Service, plan bgpPlan) (reach, refusal) {
 	var r reach
 	peers := map[name.PeerName]bool{}
-	wanted, hopless := 0, 0 // sessions that should carry what none does
+	wanted, hopless, unoffered := 0, 0, 0 // sessions that should carry what none does
 	for _, o := range plan {
-		up, sessions, without := false, 0, 0
+		up, sessions, without, unwilling := false, 0, 0, 0
 		for _, n := range o.nodes {
 			v.to(o, n, func(p *NodePeer, _ []*BGPAdvertisement) {
 				sessions++
@@ -207,6 +207,8 @@ func (v *View) established(s *Service, plan bgpPlan) (reach, refusal) {
 					up, peers[p.Name] = true, true
 				case session.carries(o.address) == NoNextHop:
 					without++
+				default:
+					unwilling++
 				}
 			})
 		}
@@ -215,6 +217,7 @@ func (v *View) established(s *Service, plan bgpPlan) (reach, refusal) {
 		} else {
 			wanted += sessions
 			hopless += without
+			unoffered += unwilling
 		}
 	}
 	r.peers = slices.Sorted(maps.Keys(peers))
@@ -226,6 +229,9 @@ func (v *View) established(s *Service, plan bgpPlan) (reach, refusal) {
 	}
 	if hopless > 0 {
 		return r, refuse(v1alpha1.ReasonNoNextHop, "BGP sessions that should carry it are established (%d of %d), but the nodes have no address of its family on the interfaces that they go through, and the routers do not take another (RFC 8950).", hopless, wanted)
+	}
+	if unoffered > 0 {
+		return r, refuse(v1alpha1.ReasonSessionsDown, "BGP sessions that should carry it are established (%d of %d), but their routers do not offer its address family: enable it there.", unoffered, wanted)
 	}
 	return r, refuse(v1alpha1.ReasonSessionsDown, "None of the BGP sessions that should carry it is established (%d wanted); kubectl get speakers tells their state.", wanted)
 }

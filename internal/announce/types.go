@@ -148,6 +148,11 @@ type BFD struct {
 	MinimumTTL uint8
 }
 
+// Internal says whether the peer is of our own AS (iBGP).
+func (p Peer) Internal() bool {
+	return p.Dynamic == Internal || p.PeerASN != 0 && p.PeerASN == cmp.Or(p.LocalASN, p.MyASN)
+}
+
 // Remote says whether the peer may be more than one hop away.
 func (p Peer) Remote() bool { return p.MultiHop || p.TTLSecurity > 1 }
 

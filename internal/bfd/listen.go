@@ -63,20 +63,43 @@ func (o *owner) listen(now time.Time) {
 				o.log.Error(err, "cannot listen for BFD packets; trying again", "in", l.retry.pause.String())
 			} else {
 				l.receiver, l.err, l.retry = r, "", retry{}
-				o.readers.Go(func() { o.read(r, k.multihop) })
+				o.readers.Go(func() { o.read(r, k) })
 			}
 		}
 		if l.receiver == nil && (o.listenAt.IsZero() || l.retry.again.Before(o.listenAt)) {
 			o.listenAt = l.retry.again
 		}
 	}
+	for _, s := range o.sessions {
+		o.publish(s)
+	}
 }
 
-// read hands packets to the owner until the receiver is closed.
-func (o *owner) read(r receiver, multihop bool) {
+// failure is why nothing is received any more.
+type failure struct {
+	kind kind
+	err  error
+}
+
+// failed has a receiver opened anew.
+func (o *owner) failed(f failure, now time.Time) {
+	l := o.listeners[f.kind]
+	_ = l.receiver.Close()
+	l.receiver, l.err = nil, f.err.Error()
+	l.retry.failed(now)
+	o.log.Error(f.err, "cannot receive BFD packets; listening anew", "in", l.retry.pause.String())
+	o.listen(now)
+}
+
+// read hands packets to the owner until the receiver is closed or fails.
+func (o *owner) read(r receiver, k kind) {
 	for {
-		d := datagram{multihop: multihop}
+		d := datagram{multihop: k.multihop}
 		if err := r.read(&d); err != nil {
+			select {
+			case o.failures <- failure{k, err}:
+			case <-o.done:
+			}
 			return
 		}
 		select {

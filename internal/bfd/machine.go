@@ -5,6 +5,10 @@ import "time"
 const (
 	// slowest is the least DesiredMinTxInterval of a session that is not Up (RFC 5880 section 6.8.3).
 	slowest = time.Second
+	// secondLook is after how long it is looked once more whether a silent peer has said something.
+	secondLook = 2 * time.Millisecond
+	// stoodStill is how late a process comes that has not just been busy.
+	stoodStill = 20 * time.Millisecond
 	// firstRemoteMinRx is what the peer is taken to accept before it has said anything (section 6.8.1).
 	firstRemoteMinRx = time.Microsecond
 )
@@ -30,7 +34,7 @@ type machine struct {
 	// sent is when the last periodic packet left, due when the next should. detect is when the
 	// peer's silence is a failure; zero: it is not waited for.
 	sent, due, detect time.Time
-	// excused says that the detection was put off because this process stood still.
+	// excused says that it has been looked once already whether the peer is silent.
 	excused bool
 	since   time.Time
 }
@@ -85,8 +89,9 @@ func (m *machine) enter(s State, d Diagnostic, now time.Time) {
 	if s == Up || d != NoDiagnostic {
 		m.diag = d
 	}
-	if s != Up {
+	if s != Up { // nobody is asked to agree
 		m.polling = false
+		m.transmit, m.receive = m.desired, m.required
 	}
 	m.adapt()
 }
@@ -145,15 +150,18 @@ func (m *machine) detection() time.Duration {
 	return time.Duration(m.remoteMultiplier) * max(m.receive, m.remoteDesired)
 }
 
-// expire looks whether the peer has been silent for too long. If the caller comes so late that it may
-// itself have missed packets, the peer gets one more interval, once.
+// expire looks whether the peer has been silent for too long. It looks twice, since packets may have been on their way
+// through this process; if the caller comes so late that the process must have stood still, one interval later.
 func (m *machine) expire(now time.Time) {
 	if m.detect.IsZero() || now.Before(m.detect) {
 		return
 	}
-	if late := now.Sub(m.detect); late > m.detection()/4 && !m.excused {
+	if late := now.Sub(m.detect); !m.excused {
 		m.excused = true
-		m.detect = now.Add(max(m.receive, m.remoteDesired))
+		m.detect = now.Add(secondLook)
+		if late > stoodStill {
+			m.detect = now.Add(max(m.receive, m.remoteDesired))
+		}
 		return
 	}
 	m.detect, m.excused = time.Time{}, false

@@ -20,6 +20,8 @@ const (
 	lastRetry  = 4 * time.Second
 	// repeat is after how long an AdminDown is said once more.
 	repeat = 5 * time.Millisecond
+	// redial is how old a socket of a session gets that is not up: its address may be gone, which nothing else shows.
+	redial = 10 * time.Second
 	// inboxSize is how many received packets may wait.
 	inboxSize = 256
 	// notListening is the error of a router that says it has no BFD.
@@ -176,6 +178,8 @@ func (s *Server) Run(ctx context.Context) error {
 			continue
 		case d := <-o.inbox:
 			o.take(d, time.Now())
+		case f := <-o.failures:
+			o.failed(f, time.Now())
 		case <-s.wake:
 			o.reconcile(time.Now())
 		case <-timer.C:
@@ -196,6 +200,7 @@ type owner struct {
 	// listenAt is when to try again to listen; zero: nothing is missing.
 	listenAt time.Time
 	inbox    chan datagram
+	failures chan failure
 	done     chan struct{}
 	readers  sync.WaitGroup
 	news     []Transition
@@ -204,7 +209,7 @@ type owner struct {
 func newOwner(s *Server) *owner {
 	return &owner{
 		Server: s, sessions: map[netip.Addr]*session{}, byOwn: map[uint32]*session{}, listeners: map[kind]*listener{},
-		inbox: make(chan datagram, inboxSize), done: make(chan struct{}),
+		inbox: make(chan datagram, inboxSize), failures: make(chan failure), done: make(chan struct{}),
 	}
 }
 
@@ -212,6 +217,7 @@ func newOwner(s *Server) *owner {
 type session struct {
 	*machine
 	link   sender
+	dialed time.Time
 	retry  retry
 	err    string
 	ups    uint64
@@ -252,6 +258,7 @@ func (o *owner) reconcile(now time.Time) {
 		case have != nil && have.Session == w:
 		case have != nil && have.sameSockets(w):
 			have.configure(w)
+			o.transmit(have, now)
 			o.schedule(have, now)
 		default:
 			if have != nil {
@@ -285,9 +292,7 @@ func (o *owner) end(s *session, now time.Time) {
 		s.urgent = true
 		o.transmit(s, now)
 	}
-	if s.link != nil {
-		_ = s.link.Close()
-	}
+	s.hangUp()
 	if s.index >= 0 {
 		heap.Remove(&o.queue, s.index)
 	}
@@ -365,6 +370,7 @@ func (o *owner) moved(s *session, before State, remoteAdminDown bool, now time.T
 	}
 	if before == Up {
 		s.downs++
+		s.hangUp() // the way to the router, and the address to send from, may be others now
 		o.log.Info("BFD session down", "peer", s.Peer, "state", s.state.String(), "why", s.diag.String())
 	}
 	o.news = append(o.news, Transition{
@@ -396,15 +402,26 @@ func (o *owner) act(now time.Time) time.Time {
 	return again
 }
 
+// hangUp closes the session's socket; the next packet opens another.
+func (s *session) hangUp() {
+	if s.link != nil {
+		_ = s.link.Close()
+		s.link = nil
+	}
+}
+
 // transmit sends what the session has to say, if it can.
 func (o *owner) transmit(s *session, now time.Time) {
+	if s.state != Up && now.Sub(s.dialed) > redial {
+		s.hangUp()
+	}
 	if s.link == nil && !now.Before(s.retry.again) {
 		link, err := o.open.dial(s.Session)
 		if err != nil {
 			s.err = err.Error()
 			s.retry.failed(now)
 		} else {
-			s.link, s.err, s.retry = link, "", retry{}
+			s.link, s.dialed, s.err, s.retry = link, now, "", retry{}
 		}
 	}
 	for {
@@ -421,8 +438,7 @@ func (o *owner) transmit(s *session, now time.Time) {
 			s.err = notListening
 		case err != nil: // the socket may be of an address that is gone
 			s.err = err.Error()
-			_ = s.link.Close()
-			s.link = nil
+			s.hangUp()
 			s.retry.failed(now)
 		default:
 			if s.state != Down {

@@ -48,7 +48,7 @@ type end struct {
 
 func (w *wire) end(self netip.Addr) *end {
 	e := &end{wire: w, self: self, inbox: make(chan datagram, 1000), gone: make(chan struct{})}
-	w.ends[self] = e
+	w.set(func(w *wire) { w.ends[self] = e })
 	return e
 }
 
@@ -106,6 +106,13 @@ func (w *wire) last(from netip.Addr) Packet {
 		return Packet{}
 	}
 	return w.heard[from][len(w.heard[from])-1]
+}
+
+// said are all packets that somebody has sent.
+func (w *wire) said(from netip.Addr) []Packet {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.heard[from])
 }
 
 // party is a server with one session.
@@ -193,7 +200,7 @@ func TestASessionComesUpAndNegotiatesItsTimers(t *testing.T) {
 		defer a.end(t)
 		defer b.end(t)
 		time.Sleep(5 * time.Second)
-		if p := w.heard[left][0]; p.DesiredMinTx != time.Second || p.State != Down {
+		if p := w.said(left)[0]; p.DesiredMinTx != time.Second || p.State != Down {
 			t.Errorf("it begins with %+v, want a promise of a packet a second (RFC 5880 section 6.8.3)", p)
 		}
 		got := a.state()
@@ -210,11 +217,11 @@ func TestASessionComesUpAndNegotiatesItsTimers(t *testing.T) {
 		// The intervals are kept, with jitter.
 		w.set(func(w *wire) { w.heard = map[netip.Addr][]Packet{} })
 		time.Sleep(40 * time.Second)
-		n := len(w.heard[left])
+		n := len(w.said(left))
 		if n < 100 || n > 134 { // 40 s / 400 ms, a quarter less at most
 			t.Errorf("%d packets in 40 s", n)
 		}
-		for _, p := range w.heard[left] {
+		for _, p := range w.said(left) {
 			if p.Poll || p.Final || p.State != Up {
 				t.Fatalf("not at rest: %+v", p)
 			}
@@ -233,7 +240,7 @@ func TestSilenceIsAFailureAfterTheDetectionTime(t *testing.T) {
 			if s.State != Down || s.Diagnostic != DetectionTimeExpired || s.Downs != 1 {
 				t.Fatalf("%+v", s)
 			}
-			if after := s.Since.Sub(cut); after < 200*ms || after > 300*ms {
+			if after := s.Since.Sub(cut); after < 200*ms || after > 300*ms+secondLook {
 				t.Errorf("down after %s", after)
 			}
 		}
@@ -304,8 +311,8 @@ func TestTimersChangeWithoutAnEndOfTheSession(t *testing.T) {
 		if s := b.state(); s.TransmitInterval != 500*ms || s.DetectionTime != 2400*ms {
 			t.Errorf("the other's: %+v", s)
 		}
-		polls := slices.ContainsFunc(w.heard[left], func(p Packet) bool { return p.Poll })
-		finals := slices.ContainsFunc(w.heard[right], func(p Packet) bool { return p.Final })
+		polls := slices.ContainsFunc(w.said(left), func(p Packet) bool { return p.Poll })
+		finals := slices.ContainsFunc(w.said(right), func(p Packet) bool { return p.Final })
 		if !polls || !finals {
 			t.Errorf("polls %v, finals %v", polls, finals)
 		}
@@ -330,7 +337,7 @@ func TestAPassiveSessionIsSilentUntilItIsSpokenTo(t *testing.T) {
 		a := w.party(t, left, passive)
 		defer a.end(t)
 		time.Sleep(10 * time.Second)
-		if n := len(w.heard[left]); n != 0 {
+		if n := len(w.said(left)); n != 0 {
 			t.Errorf("%d packets", n)
 		}
 		b := w.party(t, right, to(left))
@@ -410,6 +417,105 @@ func TestSocketsThatCannotBeOpenedAreTriedAgain(t *testing.T) {
 			t.Error(err)
 		}
 	})
+}
+
+// deaf is a network whose first receiver fails.
+type deaf struct {
+	network
+	failed *bool
+}
+
+func (d deaf) listen(k kind) (receiver, error) {
+	if !*d.failed {
+		*d.failed = true
+		return failing{}, nil
+	}
+	return d.network.listen(k)
+}
+
+type failing struct{}
+
+func (failing) read(*datagram) error { return errors.New("no memory") }
+func (failing) Close() error         { return nil }
+
+func TestAFailedReadIsNotTheEnd(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		a := New(Config{open: deaf{w.end(left), new(bool)}})
+		a.Set([]Session{to(right)})
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- a.Run(ctx) }()
+		b := w.party(t, right, to(left))
+		defer b.end(t)
+		time.Sleep(100 * ms)
+		if s := a.Sessions()[0]; s.LastError != "no memory" {
+			t.Errorf("%+v", s)
+		}
+		time.Sleep(10 * time.Second)
+		if s := a.Sessions()[0]; s.State != Up || s.LastError != "" {
+			t.Errorf("%+v", s)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestAPollThatIsOverLeavesNoIntervals(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	slow := to(right)
+	slow.Receive, slow.Transmit = 2*time.Second, 2*time.Second
+	m := newMachine(slow, 1, now)
+	m.take(Packet{State: Init, Multiplier: 3, My: 9, Your: 1, DesiredMinTx: time.Second, RequiredMinRx: time.Second}, now)
+	fast := slow
+	fast.Receive, fast.Transmit = time.Second, time.Second
+	m.configure(fast)
+	if m.receive != 2*time.Second || !m.polling {
+		t.Fatalf("while the peer has not agreed: %s, polling %v", m.receive, m.polling)
+	}
+	m.take(Packet{State: Down, Multiplier: 3, My: 9, Your: 1, DesiredMinTx: time.Second, RequiredMinRx: time.Second}, now)
+	if m.state != Down || m.receive != time.Second || m.transmit != time.Second {
+		t.Errorf("%s: %s and %s", m.state, m.receive, m.transmit)
+	}
+}
+
+func TestALateProcessDoesNotTakeItsPeerForDead(t *testing.T) {
+	t.Parallel()
+	now := time.Unix(1000, 0)
+	hear := func(m *machine, at time.Time) {
+		m.take(Packet{State: Up, Multiplier: 3, My: 9, Your: 1, DesiredMinTx: 100 * ms, RequiredMinRx: 100 * ms}, at)
+	}
+	begin := func() *machine {
+		m := newMachine(to(right), 1, now)
+		m.state = Init
+		hear(m, now)
+		return m
+	}
+	m := begin() // it detects after 300 ms, and looks twice
+	m.expire(now.Add(300 * ms))
+	m.expire(now.Add(301 * ms))
+	if m.state != Up {
+		t.Fatal("it did not look again")
+	}
+	if m.expire(now.Add(302 * ms)); m.state != Down {
+		t.Error("the second look takes too long")
+	}
+	m = begin() // it stood still for long enough that packets wait to be read
+	m.expire(now.Add(400 * ms))
+	m.expire(now.Add(402 * ms))
+	hear(m, now.Add(403*ms))
+	if m.expire(now.Add(501 * ms)); m.state != Up {
+		t.Error("it took a peer for dead that had said something meanwhile")
+	}
+	m = begin() // and one that says nothing is dead one interval later
+	m.expire(now.Add(400 * ms))
+	if m.expire(now.Add(500 * ms)); m.state != Down {
+		t.Error("a dead peer is waited for")
+	}
 }
 
 func TestStrangePacketsChangeNothing(t *testing.T) {

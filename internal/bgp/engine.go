@@ -28,6 +28,10 @@ const (
 	batch = 256
 	// connectionLost stands for a session that ended without a NOTIFICATION.
 	connectionLost = "connection lost"
+	// invalidMessage stands for a message that gobgp does not take.
+	invalidMessage = "peer sent an invalid message"
+	// refusedOpen is the reason of a peer that refuses what our OPEN says.
+	refusedOpen = "peer refused our OPEN: compare AS numbers and router IDs on both sides"
 )
 
 // errStuck says that a management call did not return. What gobgp does from then on is unknown, and a
@@ -117,6 +121,11 @@ func (e *engine) stop(quietly bool) error {
 func (e *engine) call(what string, timeout time.Duration, f func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	return await(ctx, what, f)
+}
+
+// await makes one management call, and waits for it until ctx ends.
+func await(ctx context.Context, what string, f func(context.Context) error) error {
 	done := make(chan error, 1)
 	go func() { done <- f(ctx) }()
 	select {
@@ -126,7 +135,7 @@ func (e *engine) call(what string, timeout time.Duration, f func(context.Context
 		}
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("%s: %w within %s", what, errStuck, timeout)
+		return fmt.Errorf("%s: %w: %w", what, errStuck, ctx.Err())
 	}
 }
 
@@ -188,9 +197,11 @@ func (e *engine) sendAgain(address netip.Addr) error {
 	})
 }
 
-// stats asks for the counters of all sessions.
-func (e *engine) stats(yield func(netip.Addr, PeerStats)) error {
-	return e.call("list peers", statsTimeout, func(ctx context.Context) error {
+// stats asks for the counters of all sessions, and waits for them until ctx ends.
+func (e *engine) stats(ctx context.Context, yield func(netip.Addr, PeerStats)) error {
+	ctx, cancel := context.WithTimeout(ctx, statsTimeout)
+	defer cancel()
+	return await(ctx, "list peers", func(ctx context.Context) error {
 		return e.gobgp.ListPeer(ctx, &api.ListPeerRequest{}, func(p *api.Peer) {
 			address, err := netip.ParseAddr(p.GetConf().GetNeighborAddress())
 			if err != nil {
@@ -203,7 +214,9 @@ func (e *engine) stats(yield func(netip.Addr, PeerStats)) error {
 				NotificationsSent: sent.GetNotification(), NotificationsReceived: received.GetNotification(),
 			}
 			for _, a := range p.GetAfiSafis() {
-				stats.RoutesReceived += a.GetState().GetReceived()
+				received := a.GetState().GetReceived()
+				stats.RoutesReceived += received
+				stats.most = max(stats.most, received)
 			}
 			yield(address, stats)
 		})
@@ -299,10 +312,11 @@ func ending(reason api.PeerState_DisconnectReason) string {
 	switch reason {
 	case api.PeerState_DISCONNECT_REASON_HOLD_TIMER_EXPIRED:
 		return "hold timer expired: nothing heard from the peer"
-	case api.PeerState_DISCONNECT_REASON_READ_FAILED, api.PeerState_DISCONNECT_REASON_WRITE_FAILED:
+	case api.PeerState_DISCONNECT_REASON_READ_FAILED, api.PeerState_DISCONNECT_REASON_WRITE_FAILED,
+		api.PeerState_DISCONNECT_REASON_GRACEFUL_RESTART: // the same, of a peer that may come back with its routes
 		return connectionLost
 	case api.PeerState_DISCONNECT_REASON_INVALID_MSG:
-		return "peer sent an invalid message"
+		return invalidMessage
 	case api.PeerState_DISCONNECT_REASON_BAD_PEER_AS:
 		return sent(codeOpen, subBadPeerAS)
 	}

@@ -252,3 +252,64 @@ func TestAPeerThatClosesAtOpenIsDialedLessAndLess(t *testing.T) {
 	}
 	<-dials // and dialed again
 }
+
+// What happens faster than the worker looks must not leave a session that is up for one that is down.
+func TestASessionSurvivesWhatIsOverAtOnce(t *testing.T) {
+	t.Parallel()
+	for i, disturb := range []func(*Server, *router, []announce.Peer){
+		func(s *Server, r *router, _ []announce.Peer) { s.Down(r.address, "BFD session down"); s.Up(r.address) },
+		func(s *Server, _ *router, peers []announce.Peer) { s.SetPeers(nil); s.SetPeers(peers) },
+		func(s *Server, r *router, _ []announce.Peer) {
+			s.hold(r.address, "BFD session down", hold{pause: time.Second, bfd: true})
+		},
+	} {
+		r := startRouter(t, fmt.Sprintf("127.0.19.%d", i+1), 64513, 64512)
+		s := start(t)
+		peers := []announce.Peer{r.peer("r", 64512)}
+		s.SetPeers(peers)
+		s.Set(service("a"), []announce.Route{to("192.0.2.1/32", announce.Attributes{}, "r")})
+		s.Sync()
+		eventually(t, "start", func() string { return states(s) }, "r Established")
+		disturb(s, r, peers)
+		eventually(t, fmt.Sprintf("session after disturbance %d", i), func() string { return states(s) + " " + r.routes() }, "r Established 192.0.2.1/32 via 127.0.0.1 path [64512]")
+	}
+}
+
+// While a restart's deferral lasts, gobgp sends no changes; those of that time follow it.
+func TestAWithdrawalDuringTheDeferralIsNotLost(t *testing.T) {
+	t.Parallel()
+	r := startRouter(t, "127.0.20.1", 64513, 64512)
+	peer := r.peer("r", 64512)
+	peer.GracefulRestart = 30 * time.Second
+	unreachable := peer
+	unreachable.Name, unreachable.Address = "unreachable", netip.MustParseAddr("127.0.20.9")
+	s := start(t)
+	s.SetPeers([]announce.Peer{peer, unreachable})
+	one := func(n string) []announce.Route { return []announce.Route{to(n, announce.Attributes{}, "r")} }
+	s.Set(service("a"), one("192.0.2.1/32"))
+	s.Set(service("b"), one("192.0.2.2/32"))
+	s.Sync()
+	eventually(t, "session", func() string { return string(s.Peers()[0].State) }, "Established")
+	s.Set(service("c"), one("192.0.2.3/32"))
+	eventually(t, "the others' routes", func() string { return fmt.Sprint(strings.Contains(r.routes(), "192.0.2.3")) }, "true")
+	s.Remove(service("b"))
+	eventually(t, "routes in the end", r.routes, lines("192.0.2.1/32 via 127.0.0.1 path [64512]", "192.0.2.3/32 via 127.0.0.1 path [64512]"))
+}
+
+// A connection that just ends is no restart, but the router is to keep the routes all the same.
+func TestALostConnectionKeepsTheRoutes(t *testing.T) {
+	t.Parallel()
+	r := startRouter(t, "127.0.21.1", 64513, 64512)
+	peer := r.peer("r", 64512)
+	peer.GracefulRestart = 30 * time.Second
+	s := start(t)
+	s.Sync() // the peer comes later: its first OPEN has no bits
+	s.Set(service("a"), []announce.Route{to("192.0.2.1/32", announce.Attributes{}, "r")})
+	s.SetPeers([]announce.Peer{peer})
+	const all = "192.0.2.1/32 via 127.0.0.1 path [64512]"
+	eventually(t, "start", func() string { return r.restartBits() + " " + r.routes() }, "flags 0 time 30 family 1/1 flags 0 family 2/1 flags 0 "+all)
+	must(t, r.DisablePeer(t.Context(), &api.DisablePeerRequest{Address: "127.0.0.1"}))
+	eventually(t, "end", func() string { return fmt.Sprint(s.Peers()[0].Flaps) }, "1")
+	must(t, r.EnablePeer(t.Context(), &api.EnablePeerRequest{Address: "127.0.0.1"}))
+	eventually(t, "back", func() string { return r.restartBits() + " " + r.routes() }, "flags 8 time 30 family 1/1 flags 128 family 2/1 flags 128 "+all)
+}

@@ -29,9 +29,6 @@ const (
 	// doubles from firstRetry to lastRefusal; gobgp itself dials again within 2 s, for ever.
 	patientTries = 3
 	lastRefusal  = 30 * time.Second
-	// firstFlood and lastFlood bound how long a peer that sent too many routes is left alone; it doubles.
-	firstFlood = 30 * time.Second
-	lastFlood  = 10 * time.Minute
 )
 
 // Config is what a Server needs to know.
@@ -63,10 +60,9 @@ type Server struct {
 	since    time.Time
 	// held are the sessions that are kept down.
 	held map[netip.Addr]hold
-	// returning are the peers that may still have routes of before this process, until their session
-	// begins; syncedAt is when it was known that they are.
-	returning map[name.PeerName]struct{}
-	syncedAt  time.Time
+	// returning are the peers that may still have routes of an earlier session, and since when at the latest; until their
+	// next session begins.
+	returning map[name.PeerName]time.Time
 	// restarting says that the end of Run is not for good.
 	restarting bool
 	advertised map[name.PeerName]Advertised
@@ -82,7 +78,11 @@ type hold struct {
 	// pause is what until was made of. bfd says that Up ends it.
 	pause time.Duration
 	bfd   bool
+	// seen says that the worker knows of it. Before, it does not end: gobgp may have the session still.
+	seen bool
 }
+
+func (h hold) active(now time.Time) bool { return !h.seen || now.Before(h.until) }
 
 // New returns a Server without peers and routes, which does nothing before Run and Sync.
 func New(config Config) *Server {
@@ -94,8 +94,8 @@ func New(config Config) *Server {
 		table:    newTable(),
 		dirty:    map[netip.Prefix]struct{}{},
 		observed: map[netip.Addr]observed{},
-		held:     map[netip.Addr]hold{},
-		since:    time.Now(),
+		held:     map[netip.Addr]hold{}, returning: map[name.PeerName]time.Time{},
+		since: time.Now(),
 	}
 	if s.log.GetSink() == nil {
 		s.log = logr.Discard()
@@ -144,8 +144,13 @@ func (s *Server) SetPeers(peers []announce.Peer) {
 // forget drops what is known of sessions that are not wanted any more.
 func (s *Server) forget() {
 	gone := func(address netip.Addr) bool { _, wanted := s.plan.wanted[address]; return !wanted }
-	maps.DeleteFunc(s.observed, func(address netip.Addr, _ observed) bool { return gone(address) })
-	maps.DeleteFunc(s.held, func(address netip.Addr, _ hold) bool { return gone(address) })
+	for address := range s.observed {
+		if gone(address) {
+			delete(s.observed, address)
+			s.held[address] = hold{until: time.Now()} // should it come back before the worker has looked, the session begins anew
+		}
+	}
+	maps.DeleteFunc(s.held, func(address netip.Addr, h hold) bool { return gone(address) && h.seen })
 }
 
 // Down takes the session with a peer down at once, for the reason why, and keeps it down until Up, or for 30 s. An address
@@ -159,7 +164,11 @@ func (s *Server) Up(address netip.Addr) {
 	s.mu.Lock()
 	h, found := s.held[address]
 	if found && h.bfd {
-		delete(s.held, address)
+		if h.until = time.Now(); h.seen {
+			delete(s.held, address)
+		} else {
+			s.held[address] = h
+		}
 	}
 	s.mu.Unlock()
 	if found {
@@ -171,9 +180,12 @@ func (s *Server) Up(address netip.Addr) {
 func (s *Server) hold(address netip.Addr, why string, h hold) {
 	s.mu.Lock()
 	peer, wanted := s.plan.wanted[address]
+	now := time.Now()
+	h.until = now.Add(h.pause)
+	if old, held := s.held[address]; held && old.active(now) && old.until.After(h.until) {
+		wanted = false // a longer one goes on
+	}
 	if wanted {
-		now := time.Now()
-		h.until = now.Add(h.pause)
 		s.held[address] = h
 		o := s.observed[address]
 		if o.state == Established {
@@ -208,9 +220,9 @@ func (s *Server) Sync() {
 	s.mu.Lock()
 	first := !s.synced
 	if first {
-		s.synced, s.syncedAt, s.returning = true, time.Now(), map[name.PeerName]struct{}{}
+		s.synced = true
 		for _, peer := range s.peers {
-			s.returning[peer.Name] = struct{}{}
+			s.returning[peer.Name] = time.Now()
 		}
 	}
 	s.mu.Unlock()
@@ -256,7 +268,9 @@ func (s *Server) Peers() []PeerState {
 
 // Stats returns the counters of the sessions that there are, sorted by name. It asks gobgp, and returns none if
 // there is no answer within 2 s.
-func (s *Server) Stats() []PeerStats {
+func (s *Server) Stats() []PeerStats { return s.stats(context.Background()) }
+
+func (s *Server) stats(ctx context.Context) []PeerStats {
 	s.mu.Lock()
 	engine, names := s.engine, map[netip.Addr]name.PeerName{}
 	for address, peer := range s.plan.wanted {
@@ -268,7 +282,7 @@ func (s *Server) Stats() []PeerStats {
 	}
 	var mu sync.Mutex // a call that comes too late goes on
 	var all []PeerStats
-	err := engine.stats(func(address netip.Addr, one PeerStats) {
+	err := engine.stats(ctx, func(address netip.Addr, one PeerStats) {
 		mu.Lock()
 		defer mu.Unlock()
 		if one.Name = names[address]; one.Name != "" {
@@ -287,6 +301,11 @@ func (s *Server) Stats() []PeerStats {
 // returns when all of its goroutines have ended, with an error only if gobgp hangs, after
 // which the process should end. It must be called once.
 func (s *Server) Run(ctx context.Context) error {
+	looking, stop := context.WithCancel(ctx)
+	var group sync.WaitGroup
+	group.Go(func() { s.watchFloods(looking) })
+	defer group.Wait()
+	defer stop()
 	w := newWorker(s)
 	retry := time.NewTimer(lastRetry)
 	defer retry.Stop()
@@ -329,18 +348,26 @@ func (s *Server) observe(e event) {
 		s.mu.Unlock()
 		return
 	}
-	if _, held := s.held[e.peer]; held && e.state != Idle {
-		s.mu.Unlock() // it is being taken down
-		return
-	} else if held {
-		e.err = ""
+	if h, held := s.held[e.peer]; held && h.active(time.Now()) {
+		if e.state != Idle {
+			s.mu.Unlock() // it is being taken down
+			return
+		}
+		if h.pause > 0 {
+			e.err = "" // the reason is known
+		}
 	}
 	now := before
 	if now.state != e.state {
 		now.state, now.since = e.state, e.at
 		if before.state == Established {
 			now.flaps++
+			s.lost(e.peer, peer, e.at)
 		}
+	}
+	refused := before.state == OpenConfirm && e.err == invalidMessage
+	if refused {
+		e.err = refusedOpen // with a NOTIFICATION, which gobgp does not show
 	}
 	if e.err != "" {
 		now.lastError = e.err
@@ -356,6 +383,12 @@ func (s *Server) observe(e event) {
 		return
 	}
 	signal(s.changed)
+	if refused {
+		s.rebuffed(e.peer, refusedOpen)
+	}
+	if e.state == OpenConfirm {
+		signal(s.wake) // somebody has to look at the time
+	}
 	if e.state == Established {
 		signal(s.wake)
 		s.log.Info("BGP session up", "peer", peer.Name, "address", e.peer)
@@ -370,7 +403,7 @@ func (s *Server) failed(address netip.Addr, why string) {
 	o := s.observed[address]
 	_, wanted := s.plan.wanted[address]
 	held, down := s.held[address]
-	down = down && time.Now().Before(held.until)
+	down = down && held.pause > 0 && held.active(time.Now())
 	news := wanted && !down && o.lastError != why
 	if news {
 		if o.state == "" {
@@ -380,11 +413,6 @@ func (s *Server) failed(address netip.Addr, why string) {
 		s.observed[address] = o
 	}
 	s.mu.Unlock()
-	if wanted && !down && why == sent(codeCease, subPrefixes) {
-		pause := min(max(2*held.pause, firstFlood), lastFlood)
-		s.hold(address, fmt.Sprintf("peer sent more than %d routes of a family, none of which is wanted: have it send none", maxReceived), hold{pause: pause})
-		return
-	}
 	if wanted && !down && o.state != Established && !strings.HasPrefix(why, connecting) {
 		s.rebuffed(address, why)
 	}
@@ -412,13 +440,29 @@ func (s *Server) comesBack() bool {
 	return s.restarting
 }
 
-// returns says whether a peer, whose session is about to begin, may still have routes of before this process.
+// lost notes the end of a session that nobody asked for: a peer with graceful restart keeps its routes if the next OPEN
+// says that forwarding went on (RFC 4724 section 4.2), which gobgp says of new sessions alone.
+func (s *Server) lost(address netip.Addr, peer announce.Peer, at time.Time) {
+	if peer.GracefulRestart > 0 {
+		s.returning[peer.Name] = at
+		s.held[address] = hold{until: at}
+		signal(s.wake)
+	}
+}
+
+// returns says whether a peer, whose session is about to begin, may still have routes of an earlier one.
 func (s *Server) returns(peer announce.Peer) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, may := s.returning[peer.Name]
+	since, may := s.returning[peer.Name]
+	return may && time.Since(since) < peer.GracefulRestart
+}
+
+// begun says that a session with a peer has begun.
+func (s *Server) begun(peer announce.Peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	delete(s.returning, peer.Name)
-	return may && time.Since(s.syncedAt) < peer.GracefulRestart
 }
 
 // wishes are what the worker goes by in one round.
@@ -450,9 +494,11 @@ func (s *Server) take() (wishes, bool) {
 		}
 	}
 	for address, h := range s.held {
-		if !time.Now().Before(h.until) {
+		if !h.active(time.Now()) {
 			continue // kept for its pause: the next one is longer
 		}
+		h.seen = true
+		s.held[address] = h
 		w.held[address] = true
 		if w.again.IsZero() || h.until.Before(w.again) {
 			w.again = h.until

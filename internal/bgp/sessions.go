@@ -29,6 +29,7 @@ const (
 	// Selection_Deferral_Timer). We take nothing from peers, so it is the least that gobgp has.
 	deferral = 1
 	// maxReceived is how many routes of a family a peer may send, all of which are refused but kept by gobgp: they cost memory.
+	// gobgp's own limit counts all of them anew with each UPDATE, which can take minutes of CPU time.
 	maxReceived = 100_000
 )
 
@@ -188,7 +189,6 @@ func gobgpFamily(f family, graceful bool) *api.AfiSafi {
 	return &api.AfiSafi{
 		Config:            &api.AfiSafiConfig{Family: f.api(), Enabled: true},
 		MpGracefulRestart: &api.MpGracefulRestart{Config: &api.MpGracefulRestartConfig{Enabled: graceful}},
-		PrefixLimits:      &api.PrefixLimit{Family: f.api(), MaxPrefixes: maxReceived},
 	}
 }
 

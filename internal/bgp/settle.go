@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"time"
@@ -8,8 +9,8 @@ import (
 
 // settleTime is how long after a session came up a change of paths may have missed it. gobgp sends the routes of
 // the moment first and counts the session among those to be told of changes a little later; a change in
-// between reaches it by neither way.
-const settleTime = 200 * time.Millisecond
+// between reaches it by neither way. After a restart, gobgp sends no changes until the deferral ends.
+const settleTime = deferral*time.Second + 200*time.Millisecond
 
 // settling remembers what sessions that have just come up may have missed.
 type settling struct {
@@ -97,9 +98,9 @@ func (w *worker) settle(wish wishes) (next time.Duration, err error) {
 		}
 	}
 	for _, address := range sessions {
-		if err := w.engine.sendAgain(address); err != nil {
+		if err := w.engine.sendAgain(address); errors.Is(err, errStuck) {
 			return 0, err
-		}
+		} // any other error: the session is gone
 	}
 	return next, nil
 }

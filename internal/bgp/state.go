@@ -68,6 +68,8 @@ type PeerStats struct {
 	NotificationsSent, NotificationsReceived uint64
 	// RoutesReceived is how many routes the peer announces now, all of which are refused.
 	RoutesReceived uint64
+	// most is the same for the family that has the most.
+	most uint64
 }
 
 // observed is what gobgp has told of one session.
@@ -109,7 +111,6 @@ const (
 	codeFSM      = 5
 	subOpenSent  = 1
 	codeCease    = 6
-	subPrefixes  = 1
 )
 
 // notification says what a NOTIFICATION means: RFC 4271 section 4.5, RFC 5492 section 5, RFC 6608, RFC 4486, RFC 8538, RFC 9384.
@@ -134,7 +135,7 @@ func notification(code, subcode int) string {
 			3: "unexpected message in Established",
 		}},
 		codeCease: {"cease", map[int]string{
-			subPrefixes: "maximum number of prefixes reached", 2: "administrative shutdown", 3: "peer de-configured",
+			1: "maximum number of prefixes reached", 2: "administrative shutdown", 3: "peer de-configured",
 			4: "administrative reset", 5: "connection rejected", 6: "other configuration change", 7: "connection collision resolution",
 			8: "out of resources", 9: "hard reset", 10: "BFD down",
 		}},
@@ -156,7 +157,7 @@ func notification(code, subcode int) string {
 // the same one, also the NOTIFICATION with which the peer refuses ours.
 func sent(code, subcode int) string {
 	if code == codeFSM && subcode == subOpenSent {
-		return "peer refused our OPEN: compare AS numbers and router IDs on both sides"
+		return refusedOpen
 	}
 	return "sent NOTIFICATION: " + notification(code, subcode)
 }

@@ -62,6 +62,7 @@ func (w *worker) reset() {
 // The order is what keeps the wire right: sessions that are to go leave first; the policies learn of new distributions
 // and sessions before a path or a session needs them; all paths are in before a new session is.
 func (w *worker) round(ctx context.Context) (next time.Duration, err error) {
+	waited := w.server.silent(time.Now())
 	wish, synced := w.server.take()
 	if !synced || ctx.Err() != nil {
 		return lastRetry, nil
@@ -85,14 +86,16 @@ func (w *worker) round(ctx context.Context) (next time.Duration, err error) {
 		return 0, err
 	}
 	for address := range w.again {
-		if err := w.engine.sendAgain(address); err != nil {
+		if err := w.engine.sendAgain(address); errors.Is(err, errStuck) {
 			return 0, err
 		}
-		delete(w.again, address)
+		delete(w.again, address) // any other error: the session is gone
 	}
 	next, err = w.settle(wish)
-	if retry > 0 {
-		next = min(next, retry)
+	for _, also := range []time.Duration{retry, waited} {
+		if also > 0 {
+			next = min(next, also)
+		}
 	}
 	if !wish.again.IsZero() {
 		next = min(next, max(time.Until(wish.again), time.Millisecond))
@@ -321,9 +324,11 @@ func (w *worker) configure(peer announce.Peer, has bool) error {
 		if err := w.engine.addPeer(gobgpPeer(peer, w.server.returns(peer))); err != nil {
 			return err
 		}
+		w.server.begun(peer)
 		w.server.log.Info("BGP peer added", "peer", peer.Name, "address", peer.Address)
 	} else if err := w.engine.updatePeer(gobgpPeer(peer, false)); err != nil {
 		delete(w.sessions, peer.Address)
+		delete(w.again, peer.Address)
 		if stuck := w.engine.deletePeer(peer.Address); errors.Is(stuck, errStuck) {
 			return stuck
 		}

@@ -1,0 +1,54 @@
+package bgp
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/ballast-lb/ballast/internal/name"
+)
+
+const (
+	// floodInterval is how often it is looked how much the peers have sent.
+	floodInterval = 2 * time.Second
+	// firstFlood and lastFlood bound how long a peer that sent too many routes is left alone; it doubles.
+	firstFlood = 30 * time.Second
+	lastFlood  = 10 * time.Minute
+)
+
+// watchFloods leaves peers alone for a while that send more than maxReceived routes of a family, until ctx ends.
+func (s *Server) watchFloods(ctx context.Context) {
+	tick := time.NewTicker(floodInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		for _, one := range s.stats(ctx) {
+			if one.most > maxReceived {
+				s.flooded(one.Name)
+			}
+		}
+	}
+}
+
+// flooded keeps the session with a peer down that sent too many routes.
+func (s *Server) flooded(peer name.PeerName) {
+	var address netip.Addr
+	s.mu.Lock()
+	for a, p := range s.plan.wanted {
+		if p.Name == peer {
+			address = a
+		}
+	}
+	before := s.held[address]
+	s.mu.Unlock()
+	if before.pause > 0 && before.active(time.Now()) {
+		return // it is being taken down
+	}
+	why := fmt.Sprintf("peer sent more than %d routes of a family, none of which is wanted: have it send none", maxReceived)
+	s.hold(address, why, hold{pause: min(max(2*before.pause, firstFlood), lastFlood)})
+}
