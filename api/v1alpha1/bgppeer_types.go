@@ -200,7 +200,7 @@ type GracefulRestart struct {
 // BGPPeerStatus is written by the controller; the state of the sessions stands in the Speakers.
 type BGPPeerStatus struct {
 	// Conditions: Ready says whether the peer is in use as written; its reason is Ready,
-	// Invalid, SecretMissing, ProfileMissing or RouterIDConflict.
+	// NoBFD (a warning), Invalid, SecretMissing, ProfileMissing or RouterIDConflict.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -132,7 +132,9 @@ func (d *duty) aging() bool {
 }
 
 // first says whether the announcement that act is about to make is the first of a takeover.
-func (d *duty) first() bool { return d.phase == owning && d.step == 0 && d.defend.IsZero() && d.check.IsZero() }
+func (d *duty) first() bool {
+	return d.phase == owning && d.step == 0 && d.defend.IsZero() && d.check.IsZero()
+}
 
 // says returns what act is about to say.
 func (d *duty) says(now time.Time) message {
