@@ -40,7 +40,11 @@ test-unit: kube ## Run unit, property and API server tests and the seeds of the 
 .PHONY: test-e2e
 test-e2e: root deps kube ingress build ## Run the tests in network namespaces, one after the other. Needs root
 	@echo "== tests in network namespaces"
-	KUBEBUILDER_ASSETS=$$(cat bin/.kube) go test -p 1 -count 1 -timeout 40m -tags e2e -v ./test/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'
+	KUBEBUILDER_ASSETS=$$(cat bin/.kube) go test -p 1 -parallel 6 -count 1 -timeout 40m -tags e2e -v ./test/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'
+
+.PHONY: interop
+interop: root deps ## Try everything that BGP and BFD here can do with FRR, BIRD, OpenBGPD and GoBGP, and print a table. Needs root
+	go test -C test/interop -count 1 -timeout 10m -tags e2e -parallel 6 -run '^TestMatrix$$'
 
 .PHONY: bench
 bench: root deps kube build ## Run the benchmarks: Go's, and those on a control plane. Needs root
@@ -50,6 +54,7 @@ bench: root deps kube build ## Run the benchmarks: Go's, and those on a control 
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench speaker
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench failover
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench failover -run partition -partition 3m -runs 3
+	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench bgp
 
 .PHONY: build
 build: ## Build bin/controller, bin/speaker, bin/kubectl-ballast and bin/lab

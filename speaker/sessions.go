@@ -32,7 +32,9 @@ type sessions struct {
 
 	mu     sync.Mutex // guards what follows, and orders the calls of apply
 	wanted []announce.Peer
-	// watched are the routers with a BFD session, hops the next hops of each peer that were last known.
+	// met are the routers with which BGP was established, watched those with a BFD session, hops the next hops of each peer
+	// that were last known.
+	met     map[netip.Addr]bool
 	watched map[netip.Addr]bool
 	hops    map[name.PeerName]hops
 }
@@ -75,18 +77,25 @@ func (s *sessions) apply() {
 	s.watch(peers, links)
 }
 
-// watch has BFD watch those peers that are to be, once each router: of two peers with one address, BGP has the older.
+// watch has BFD watch those peers that are to be, once each router: of two peers with one address, BGP has the older. It
+// begins once BGP was established: FRR (seen with 8.4) makes its own BFD session anew at that moment, which looks like a failure to one that
+// is up.
 func (s *sessions) watch(peers []announce.Peer, links link.Snapshot) {
 	var list []bfd.Session
-	before := s.watched
+	before, met := s.watched, s.met
 	seen := map[netip.Addr]bool{}
-	s.watched = map[netip.Addr]bool{}
+	s.watched, s.met = map[netip.Addr]bool{}, map[netip.Addr]bool{}
+	for _, p := range s.bgp.Peers() {
+		if p.Address.IsValid() && (met[p.Address] || p.State == bgp.Established) {
+			s.met[p.Address] = true
+		}
+	}
 	for _, p := range peers {
 		if !p.Address.IsValid() || seen[p.Address] {
 			continue
 		}
 		seen[p.Address] = true
-		if p.BFD != (announce.BFD{}) {
+		if p.BFD != (announce.BFD{}) && s.met[p.Address] {
 			list = append(list, bfdSession(p, links))
 			s.watched[p.Address] = true
 		}
@@ -145,6 +154,7 @@ func (s *sessions) follow(ctx context.Context) {
 		case <-s.routers.Changed():
 			s.refresh()
 		case <-s.bgp.Changed():
+			s.refresh()
 		}
 		s.changed()
 	}

@@ -57,12 +57,12 @@ func prepare() error {
 	if os.Geteuid() != 0 {
 		return fmt.Errorf("these tests make network namespaces: run them as root")
 	}
-	for tool, install := range map[string]string{
-		"ip": "apt-get install iproute2", "vtysh": "apt-get install frr",
-		filepath.Join(frrDir, "zebra"): "apt-get install frr", filepath.Join(frrDir, "bgpd"): "apt-get install frr",
+	for tool, from := range map[string]string{
+		"ip": "iproute2", "vtysh": "frr", filepath.Join(frrDir, "zebra"): "frr", filepath.Join(frrDir, "bgpd"): "frr", filepath.Join(frrDir, "bfdd"): "frr",
+		"bird": "bird2", "birdc": "bird2", "/usr/sbin/bgpd": "openbgpd", "bgpctl": "openbgpd", "gobgpd": "gobgpd", "gobgp": "gobgpd",
 	} {
 		if _, err := exec.LookPath(tool); err != nil {
-			return fmt.Errorf("find %s: %w: install it with: %s", tool, err, install)
+			return fmt.Errorf("find %s: %w: install it with: apt-get install --no-install-recommends %s", tool, err, from)
 		}
 	}
 	left, _ := filepath.Glob("/run/netns/" + namespacePrefix + "-*")
