@@ -108,6 +108,23 @@ func (s *sessions) watch(peers []announce.Peer, links link.Snapshot) {
 	}
 }
 
+// longestDetection bounds what detection returns.
+const longestDetection = 10 * time.Second
+
+// detection is how long routers may take to find that an earlier speaker of this node, which was killed, is silent. One that finds it
+// when the new BGP session is up takes that down, and drops the routes that graceful restart has kept.
+func (s *sessions) detection() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var longest time.Duration
+	for _, p := range s.wanted {
+		if p.GracefulRestart > 0 {
+			longest = max(longest, time.Duration(p.BFD.Multiplier)*p.BFD.Transmit)
+		}
+	}
+	return min(longest, longestDetection)
+}
+
 // problem says why the router of an unnumbered peer is not found, or is not the only one; "": all is well.
 func (s *sessions) problem(peer name.PeerName) string {
 	s.mu.Lock()

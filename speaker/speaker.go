@@ -60,6 +60,7 @@ type speaker struct {
 	looked    atomic.Bool // links is known
 	leaving   atomic.Bool
 	synced    atomic.Bool
+	began time.Time
 	// again has watch tell the engine anew what this node knows of itself.
 	again chan struct{}
 	// version is that of the state that was last applied; the engine's goroutine owns it.
@@ -81,7 +82,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 		bgp:     bgp.New(bgp.Config{NodeName: self.node, RouterID: firstIPv4(self.addresses), Log: log.WithName("bgp")}),
 		bfd:     bfd.New(bfd.Config{Log: log.WithName("bfd")}),
 		routers: neighbor.New(neighbor.Config{Log: log.WithName("neighbor")}),
-		again:   make(chan struct{}, 1),
+		began:   time.Now(), again: make(chan struct{}, 1),
 	}
 	s.sessions = &sessions{
 		bgp: s.bgp, bfd: s.bfd, routers: s.routers, links: s.allLinks, own: self.addresses[0],
@@ -267,6 +268,10 @@ func (s *speaker) watch(ctx context.Context) error {
 		// A BGP session that began before the plan was made with what is known of this node would tell its router, with an
 		// End-of-RIB, that there are no routes: it would forget those that graceful restart has kept.
 		if self.Settled && !dialed && s.query(ctx, func(*announce.State) {}) == nil { // what was told has been applied
+			if rest := time.Until(s.began.Add(s.sessions.detection())); rest > 0 {
+				time.AfterFunc(rest, func() { poke(s.again) })
+				continue
+			}
 			dialed = true
 			s.bgp.Sync()
 		}

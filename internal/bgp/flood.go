@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// floodInterval is how often it is looked how much the peers have sent.
-	floodInterval = 2 * time.Second
+	// floodInterval is how often it is looked how much the peers have sent; in it, gobgp takes roughly 80,000 routes, or 60 MB.
+	floodInterval = 500 * time.Millisecond
 	// firstFlood and lastFlood bound how long a peer that sent too many routes is left alone; it doubles.
 	firstFlood = 30 * time.Second
 	lastFlood  = 10 * time.Minute
