@@ -60,7 +60,7 @@ type speaker struct {
 	looked    atomic.Bool // links is known
 	leaving   atomic.Bool
 	synced    atomic.Bool
-	began time.Time
+	began     time.Time
 	// again has watch tell the engine anew what this node knows of itself.
 	again chan struct{}
 	// version is that of the state that was last applied; the engine's goroutine owns it.

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that the lab and the tests need: routers, packet tools,
-# firewall tools. It starts no daemon on this host, neither routers nor anything else.
+# firewall tools. It starts no daemon on this host, neither routers nor anything else, now or
+# when the host boots.
 # Idempotent; when nothing is missing it changes nothing and needs no rights.
 #
 # usage: tools/deps.sh [--check]     --check: only say what is missing
@@ -60,3 +61,15 @@ apt-get install -y --no-install-recommends $missing >&2 || {
 	apt-get update >&2
 	apt-get install -y --no-install-recommends $missing >&2
 }
+
+# Nor shall the next boot start them.
+if command -v systemctl >/dev/null; then
+	for p in $missing; do
+		case $p in
+		bird2) unit=bird ;;
+		frr | gobgpd | openbgpd) unit=$p ;;
+		*) continue ;;
+		esac
+		systemctl disable "$unit" >/dev/null 2>&1 || true
+	done
+fi

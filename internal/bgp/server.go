@@ -153,10 +153,16 @@ func (s *Server) forget() {
 	maps.DeleteFunc(s.held, func(address netip.Addr, h hold) bool { return gone(address) && h.seen })
 }
 
-// Down takes the session with a peer down at once, for the reason why, and keeps it down until Up, or for 30 s. An address
-// that no peer has is ignored.
+// Down takes the session with a peer down at once, for the reason why, and keeps it down until Up, or for 30 s. Of a session
+// that is not up it changes nothing: some routers have BFD only while BGP is up, so it fails once more. An address that no
+// peer has is ignored.
 func (s *Server) Down(address netip.Addr, why string) {
-	s.hold(address, why, hold{pause: revival, bfd: true})
+	s.mu.Lock()
+	up := s.observed[address].state == Established
+	s.mu.Unlock()
+	if up {
+		s.hold(address, why, hold{pause: revival, bfd: true})
+	}
 }
 
 // Up has the session dialed again that Down took down.

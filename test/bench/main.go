@@ -1,5 +1,6 @@
 // Command bench measures the allocation side of Ballast on a real control plane, a lab
-// of package test/lab, and how nodes of it stand in for each other in layer 2, and prints each figure beside its target and with the command
+// of package test/lab, how nodes of it stand in for each other in layer 2, and how routers follow them in BGP, and prints each
+// figure beside its target and with the command
 // that prints it alone. It asserts nothing and is no part of the tests: figures depend on
 // the machine, which the header describes.
 //
@@ -25,6 +26,7 @@ const usage = `bench: what Ballast costs and how fast it is, on a real control p
 usage: bench allocation [FLAGS]   without nodes: %s
        bench speaker [FLAGS]      one node that announces in layer 2: %s
        bench failover [FLAGS]     nodes that fail: %s
+       bench bgp [FLAGS]          nodes that announce to routers: %s
 
 `
 
@@ -39,6 +41,8 @@ type suite struct {
 	name     string
 	nodes    int
 	sections []section
+	// close is set if each section brings up itself what it needs, and removes what is left of that.
+	close func() error
 }
 
 func suites() []suite {
@@ -56,6 +60,7 @@ func suites() []suite {
 			{"partition", partitions},
 			{"capacity", capacity},
 		}},
+		bgpSuite(),
 	}
 }
 
@@ -88,6 +93,7 @@ type settings struct {
 	addresses int
 	capacity  int
 	partition time.Duration
+	routes    int
 }
 
 // command is what prints a section alone.
@@ -114,8 +120,11 @@ func run(ctx context.Context, args []string) error {
 	if len(args) > 0 {
 		verb = args[0]
 	}
-	if verb == referenceVerb {
+	switch verb {
+	case referenceVerb:
 		return reference(ctx)
+	case announcerVerb:
+		return announcer(ctx, os.Stdin)
 	}
 	all := suites()
 	for _, s := range all {
@@ -128,8 +137,8 @@ func run(ctx context.Context, args []string) error {
 		}
 		return benchmark(ctx, s, options)
 	}
-	fmt.Fprintf(os.Stderr, usage, all[0].names(), all[1].names(), all[2].names())
-	return fmt.Errorf("choose what to measure: %q is neither allocation nor speaker nor failover", verb)
+	fmt.Fprintf(os.Stderr, usage, all[0].names(), all[1].names(), all[2].names(), all[3].names())
+	return fmt.Errorf("choose what to measure: %q is none of allocation, speaker, failover and bgp", verb)
 }
 
 func parse(s suite, args []string) (settings, error) {
@@ -140,22 +149,23 @@ func parse(s suite, args []string) (settings, error) {
 	fs.StringVar(&o.prefix, "name", "bench", "prefix of the lab")
 	fs.StringVar(&o.logs, "logs", "", "folder for the logs of the lab's processes; default: they are removed with the lab")
 	fs.StringVar(&o.bin, "bin", "", "folder with controller and speaker; default: bin/ of the repository")
-	fs.IntVar(&o.runs, "runs", 20, "runs of each scenario of failover")
+	fs.IntVar(&o.runs, "runs", 20, "runs of each scenario of failover and bgp")
 	fs.IntVar(&o.addresses, "addresses", 1000, "addresses of the dead node in many")
 	fs.IntVar(&o.capacity, "capacity", 10000, "addresses of the one node in capacity")
 	fs.DurationVar(&o.partition, "partition", 10*time.Second, "how long the LAN is split in partition; 3m is longer than everything that speakers remember")
-	fs.IntVar(&o.rounds, "rounds", 5, "rounds of burst and restart")
+	fs.IntVar(&o.routes, "routes", 10000, "routes of bgp's load, router, and the large cases of its paced and restart")
+	fs.IntVar(&o.rounds, "rounds", 5, "rounds of burst, restart and load")
 	fs.IntVar(&o.services, "services", 1000, "Services of burst and writes, and of the middle step of memory")
 	fs.IntVar(&o.few, "few", 100, "Services present in the small case of paced")
 	fs.IntVar(&o.many, "many", 5000, "Services present in the large case of paced, in restart and in memory")
-	fs.IntVar(&o.samples, "samples", 300, "paced creates for Ballast, and as many for the reference client")
+	fs.IntVar(&o.samples, "samples", 300, "paced creates for Ballast, and as many for the reference client; of bgp's paced in each case")
 	fs.IntVar(&o.rate, "rate", 20, "paced creates a second, both together")
 	fs.IntVar(&o.workers, "workers", 32, "clients that create and delete at once")
 	fs.DurationVar(&o.rest, "rest", 0, "how much longer memory lets the processes rest before it reads; Go's collector needs two minutes to run by itself")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
-	if min(o.rounds, o.services, o.few, o.many, o.samples, o.rate, o.workers, o.runs, o.addresses, o.capacity) < 1 || fs.NArg() > 0 {
+	if min(o.rounds, o.services, o.few, o.many, o.samples, o.rate, o.workers, o.runs, o.addresses, o.capacity, o.routes) < 1 || fs.NArg() > 0 {
 		return o, errors.New("check flags: every number must be at least 1, and there are no arguments")
 	}
 	fs.Visit(func(f *flag.Flag) {
@@ -181,16 +191,23 @@ func benchmark(ctx context.Context, s suite, o settings) (err error) {
 		return err
 	}
 	fmt.Print(text)
-	b, err := newBed(ctx, s.nodes, o)
-	if err != nil {
-		return err
+	b, end := &bed{settings: o}, s.close
+	if end == nil {
+		if b, err = newBed(ctx, s.nodes, o); err != nil {
+			return err
+		}
+		end = b.close
 	}
-	defer func() { err = errors.Join(err, b.close()) }()
+	defer func() { err = errors.Join(err, end()) }()
 	for _, one := range o.sections {
 		progress("%s", one.name)
 		t, err := one.run(ctx, b)
 		if err != nil {
-			return b.explain(ctx, fmt.Errorf("measure %s: %w", one.name, err))
+			err = fmt.Errorf("measure %s: %w", one.name, err)
+			if s.close == nil {
+				err = b.explain(ctx, err)
+			}
+			return err
 		}
 		fmt.Print(t.format(o.command(one.name)))
 	}

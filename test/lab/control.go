@@ -150,11 +150,9 @@ func (n *Node) control(ctx context.Context, verb string, ifaces []string) error 
 func (p *Process) control(ctx context.Context, verb string, args []string) error {
 	sig := syscall.SIGTERM
 	if len(args) > 0 {
-		named, ok := map[string]syscall.Signal{
-			"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP,
-		}[strings.TrimPrefix(strings.ToUpper(args[0]), "SIG")]
-		if !ok {
-			return fmt.Errorf("read signal %q: want TERM, INT, KILL or HUP", args[0])
+		named, err := signalNamed(args[0])
+		if err != nil {
+			return err
 		}
 		sig = named
 	}
@@ -173,6 +171,17 @@ func (p *Process) control(ctx context.Context, verb string, args []string) error
 		return p.Resume()
 	}
 	return fmt.Errorf("run %q: no such command", verb)
+}
+
+// signalNamed reads the name of a signal, with or without SIG.
+func signalNamed(name string) (syscall.Signal, error) {
+	sig, ok := map[string]syscall.Signal{
+		"TERM": syscall.SIGTERM, "INT": syscall.SIGINT, "KILL": syscall.SIGKILL, "HUP": syscall.SIGHUP,
+	}[strings.TrimPrefix(strings.ToUpper(name), "SIG")]
+	if !ok {
+		return 0, fmt.Errorf("read signal %q: want TERM, INT, KILL or HUP", name)
+	}
+	return sig, nil
 }
 
 // controlBackend is add-backend NODE APP [NAMESPACE].

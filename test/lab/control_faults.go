@@ -11,13 +11,16 @@ import (
 	"time"
 )
 
+// controlCommand is one command with the least number of its arguments.
+type controlCommand struct {
+	least int
+	run   func() (string, error)
+}
+
 // controlFault runs the commands that break the network or look at it. It returns false if
 // verb is none of them.
 func (l *Lab) controlFault(ctx context.Context, verb string, args []string) (output string, known bool, err error) {
-	commands := map[string]struct {
-		least int
-		run   func() (string, error)
-	}{
+	commands := map[string]controlCommand{
 		"partition":   {1, func() (string, error) { return "", l.Partition(ctx, args...) }},
 		"heal":        {0, func() (string, error) { return "", l.Heal(ctx) }},
 		"stop-api":    {0, func() (string, error) { return "", l.StopAPI(ctx) }},
@@ -30,6 +33,9 @@ func (l *Lab) controlFault(ctx context.Context, verb string, args []string) (out
 		"watch":       {2, func() (string, error) { return l.controlWatch(ctx, args[0], args[1], args[2:]) }},
 		"probe":       {3, func() (string, error) { return l.controlProbe(ctx, args[0], args[1], args[2:]) }},
 		"hold":        {3, func() (string, error) { return l.controlHold(ctx, args) }},
+	}
+	for verb, c := range l.controlRouter(ctx, args) {
+		commands[verb] = c
 	}
 	c, known := commands[verb]
 	if !known {

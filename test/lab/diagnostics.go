@@ -2,6 +2,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -25,12 +26,7 @@ func (l *Lab) Diagnostics() string {
 		}
 	}
 	for i := range l.opts.Routers {
-		router := fmt.Sprintf("r%d", i+1)
-		args := append([]string{"vtysh"}, vtyshArgs(l.state.dir, router)...)
-		for _, c := range []string{"show bgp summary", "show bgp ipv4 unicast", "show bgp ipv6 unicast"} {
-			args = append(args, "-c", c)
-		}
-		l.ask(&b, router, args)
+		l.askRouter(&b, fmt.Sprintf("r%d", i+1))
 	}
 	for _, host := range []string{"lan", "wan"} {
 		l.ask(&b, host, []string{"ip", "neigh"})
@@ -43,6 +39,22 @@ func (l *Lab) Diagnostics() string {
 		fmt.Fprintf(&b, "=== last lines of %s\n%s\n", p.logPath, p.LogTail(lines))
 	}
 	return b.String()
+}
+
+// askRouter adds a router's sessions and routes.
+func (l *Lab) askRouter(b *strings.Builder, name string) {
+	ctx, cancel := context.WithTimeout(context.Background(), diagnosticsLimit)
+	defer cancel()
+	fmt.Fprintf(b, "=== %s (%s): sessions and routes\n", name, l.opts.RouterKind)
+	sessions, err1 := l.RouterSessions(ctx, name)
+	for _, s := range sessions {
+		fmt.Fprintln(b, s)
+	}
+	routes, err2 := l.RouterRoutes(ctx, name)
+	b.WriteString(routes.String())
+	if err := errors.Join(err1, err2); err != nil {
+		fmt.Fprintln(b, err)
+	}
 }
 
 func (l *Lab) questions() [][]string {

@@ -2,8 +2,8 @@
 // kube-proxy, real routers and real packets, on one machine and without containers.
 //
 // A lab has N nodes (0 is allowed), each a network namespace on a switched LAN with a
-// kube-proxy and a heartbeat that stands in for the kubelet; up to two FRR routers
-// between the LAN and a WAN; a client on either side; etcd, kube-apiserver and
+// kube-proxy and a heartbeat that stands in for the kubelet; up to two routers (FRR, BIRD,
+// OpenBGPD or GoBGP) between the LAN and a WAN; a client on either side; etcd, kube-apiserver and
 // kube-controller-manager on a host of their own; and, unless Options.NoBallast, the
 // controller and one speaker a node, with the shipped RBAC and tokens of their own.
 //
@@ -32,6 +32,10 @@
 // come with addresses (Lab.AddHost). What clients notice of it is measured from their
 // namespaces: new connections (Lab.StartProber), kept ones (Lab.Hold), and who says to have an
 // address (Lab.Watch, Lab.Ask, Lab.Flood).
+//
+// Routers of every kind are asked in the same words (Lab.RouterRoutes, RouterSessions), their
+// kernels' routes are read and watched (RouterFIB, MonitorRoutes), they restart (RestartRouter),
+// and hosts pose as peers that are no use (AddBadPeer).
 //
 // Everything is named after Options.Prefix, so that several labs can be up at once: the
 // namespaces PREFIX-n1 and so on, and files under /run/ballast-lab/PREFIX (logs,

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 )
 
@@ -18,6 +20,7 @@ type Host struct {
 	IPv4, IPv6 netip.Addr
 	ns         *netns
 	ports      []port
+	listener   net.Listener // of AddBadPeer, else nil
 }
 
 // port is one network card of a host: iface in its namespace, and the switch's end of the cable.
@@ -184,6 +187,9 @@ func (l *Lab) makeHost(ctx context.Context, plan plannedHost) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{Name: plan.name, ns: ns}
+	if err := spreadFlows(ns, plan.octet); err != nil {
+		return nil, err
+	}
 	if plan.onLAN {
 		h.addPort(lanBridge, at(lanV4, plan.octet), at(lanV6, plan.octet))
 	}
@@ -196,11 +202,9 @@ func (l *Lab) makeHost(ctx context.Context, plan plannedHost) (*Host, error) {
 	h.IPv4, h.IPv6 = h.ports[0].v4.Addr(), h.ports[0].v6.Addr()
 	if plan.forwards {
 		err = ns.sysctl(map[string]string{
-			"net.ipv4.ip_forward":                "1",
-			"net.ipv6.conf.all.forwarding":       "1",
-			"net.ipv6.conf.default.forwarding":   "1",
-			"net.ipv4.fib_multipath_hash_policy": "1", // by flow, as routers do
-			"net.ipv6.fib_multipath_hash_policy": "1",
+			"net.ipv4.ip_forward":              "1",
+			"net.ipv6.conf.all.forwarding":     "1",
+			"net.ipv6.conf.default.forwarding": "1",
 		})
 		if err != nil {
 			return nil, err
@@ -217,6 +221,23 @@ func (l *Lab) makeHost(ctx context.Context, plan plannedHost) (*Host, error) {
 		}
 	}
 	return h, ns.ip(ctx, l.routes(h)...)
+}
+
+// spreadFlows makes a host choose among several next hops by flow, as routers do, and each host in
+// a way of its own: else the flows that one has sent to the second would all go the same way there.
+func spreadFlows(ns *netns, seed int) error {
+	err := ns.sysctl(map[string]string{
+		"net.ipv4.fib_multipath_hash_policy": "1",
+		"net.ipv6.fib_multipath_hash_policy": "1",
+	})
+	if err != nil {
+		return err
+	}
+	err = ns.sysctl(map[string]string{"net.ipv4.fib_multipath_hash_seed": strconv.Itoa(1000 + seed)}) // both families
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // before Linux 6.11
+	}
+	return err
 }
 
 // arpParameters make an interface of a node with two cards on one LAN answer for its own

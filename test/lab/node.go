@@ -132,12 +132,14 @@ func (n *Node) PowerOff(ctx context.Context) error {
 	if !began {
 		return nil
 	}
-	stops := []func(context.Context) error{func(ctx context.Context) error { return n.setPorts(ctx, "down", nil) }}
+	// First the links: what a process says when it ends, or its kernel for it, does not get out of a node without power.
+	errs := []error{n.setPorts(ctx, "down", nil)}
+	var stops []func(context.Context) error
 	for _, p := range processes {
 		stops = append(stops, func(ctx context.Context) error { return p.Stop(ctx, syscall.SIGKILL) })
 	}
-	err := parallel(ctx, stops...)
-	return errors.Join(err, n.goDark(ctx))
+	errs = append(errs, parallel(ctx, stops...), n.goDark(ctx))
+	return errors.Join(errs...)
 }
 
 // goOff notes which processes run, for PowerOn; false if the node is off.

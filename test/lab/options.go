@@ -29,6 +29,10 @@ type Options struct {
 	Nodes int
 	// Routers is 0..2, named r1 and r2. Without one there is no way between LAN and WAN.
 	Routers int
+	// RouterKind is the routing daemon of all routers, default FRR.
+	RouterKind RouterKind
+	// BFD is how FRR and BIRD watch the nodes, 300 ms x 3 by default. The others have no BFD.
+	BFD BFDTimers
 	// SecondLAN gives every node a second card, eth1, on the same LAN, with addresses from
 	// .61 and ::61 on and no route of its own; each card then answers for its own addresses alone.
 	SecondLAN bool
@@ -97,6 +101,10 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Controllers == 0 {
 		o.Controllers = 1
 	}
+	if o.RouterKind == "" {
+		o.RouterKind = FRR
+	}
+	o.BFD = o.BFD.withDefaults()
 	if o.Progress == nil {
 		o.Progress = func(string) {}
 	}
@@ -105,6 +113,9 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.ProxyMode != NFTables && o.ProxyMode != IPTables {
 		return o, fmt.Errorf("check options: proxy mode %q is neither %s nor %s", o.ProxyMode, NFTables, IPTables)
+	}
+	if _, err := o.RouterKind.daemon(); err != nil {
+		return o, fmt.Errorf("check options: %w", err)
 	}
 	if os.Geteuid() != 0 {
 		return o, errors.New("check privileges: the lab makes network namespaces and needs root")
@@ -162,8 +173,8 @@ func (o Options) checkPrograms() error {
 		}
 	}
 	tools := []string{"/usr/sbin/ip", "/usr/sbin/nft", "/usr/sbin/iptables"}
-	if o.Routers > 0 {
-		tools = append(tools, filepath.Join(frrDir, "zebra"), filepath.Join(frrDir, "bgpd"), "/usr/bin/vtysh")
+	if daemon, err := o.RouterKind.daemon(); err == nil && o.Routers > 0 {
+		tools = append(tools, daemon.tools...)
 	}
 	for _, path := range tools {
 		if !isFile(path) {

@@ -86,6 +86,9 @@ func (l *Lab) RemoveHost(ctx context.Context, name string) error {
 	l.strangers = slices.Delete(slices.Clone(l.strangers), i, i+1)
 	l.namespaces = slices.DeleteFunc(slices.Clone(l.namespaces), func(n *netns) bool { return n == h.ns })
 	l.mu.Unlock()
+	if h.listener != nil {
+		_ = h.listener.Close()
+	}
 	// The cable goes at once; its other end would with the namespace, but only some time later.
 	err := l.sw.ip(ctx, "link del "+h.ports[0].peer)
 	h.ns.close()

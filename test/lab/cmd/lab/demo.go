@@ -229,14 +229,11 @@ func (d *demonstration) showRoutes(ctx context.Context) error {
 		return err
 	}
 	for _, a := range addresses {
-		command := "show bgp ipv4 unicast"
-		if a.Is6() {
-			command = "show bgp ipv6 unicast"
-		}
+		prefix := netip.PrefixFrom(a, a.BitLen())
 		err := d.lab.WaitFor(ctx, "r1 knows "+a.String()+" from every node", func(ctx context.Context) error {
-			out, err := d.lab.Vtysh(ctx, "r1", command+" "+a.String())
-			if err == nil && !strings.Contains(out, fmt.Sprintf("(%d available", len(d.lab.Nodes()))) {
-				err = errors.New(strings.TrimSpace(out))
+			routes, err := d.lab.RouterRoutes(ctx, "r1")
+			if got := len(routes.NextHops(prefix)); err == nil && got != len(d.lab.Nodes()) {
+				err = fmt.Errorf("it knows %d ways", got)
 			}
 			return err
 		})
@@ -249,6 +246,11 @@ func (d *demonstration) showRoutes(ctx context.Context) error {
 		return err
 	}
 	d.show("kubectl get speakers", out)
+	if d.lab.RouterKind() != lab.FRR {
+		routes, err := d.lab.RouterRoutes(ctx, "r1")
+		d.show("lab routes r1", routes.String())
+		return err
+	}
 	for _, command := range []string{"show ip bgp", "show ip route bgp", "show bgp ipv6 unicast", "show ipv6 route bgp"} {
 		out, err := d.lab.Vtysh(ctx, "r1", command)
 		if err != nil {

@@ -31,6 +31,7 @@ usage: lab [--name PREFIX] COMMAND [ARGUMENTS]
   exec HOST COMMAND...          run a command on a host: cp, n1.., r1.., lan, wan, those of add-host
   kubectl ARGUMENTS...          with all rights
   vtysh ROUTER [COMMAND...]     FRR's shell, or one command: vtysh r1 show ip bgp
+  cli ROUTER COMMAND...         a command of birdc, bgpctl or gobgp (FRR: vtysh, one argument a command)
   logs PROCESS [-f]             for example speaker-n1; status lists them
   diagnostics                   objects, events, routing tables and the ends of all logs
 
@@ -56,6 +57,11 @@ usage: lab [--name PREFIX] COMMAND [ARGUMENTS]
   stop-api | start-api                      the API server
   throttle PROCESS RUN REST | unthrottle PROCESS   run and stand still by turns: throttle speaker-n1 10ms 90ms
   add-host NAME [ADDRESS...] | remove-host NAME    a stranger on the LAN that has these addresses
+
+  routes ROUTER | sessions ROUTER | fib ROUTER   the same words for every routing daemon; its kernel's routes
+  monitor-routes ROUTER SECONDS             every change of its kernel's routes
+  restart-router ROUTER [SIGNAL]            the process that speaks BGP
+  add-bad-peer NAME black-hole|silent|closing|garbage   a host that is no use as a BGP peer (remove-host)
 
   who-has HOST ADDRESS...                   ask the LAN, from a host
   watch HOST SECONDS [ADDRESS...]           what is said, by ARP and NDP, of who has addresses

@@ -38,7 +38,11 @@ func upFlags(name, verb string, args []string) (lab.Options, bool, error) {
 	mode := string(lab.NFTables)
 	showOff := false
 	flags.IntVar(&o.Nodes, "nodes", 3, "number of nodes")
-	flags.IntVar(&o.Routers, "routers", 1, "number of FRR routers, 0 to 2")
+	flags.IntVar(&o.Routers, "routers", 1, "number of routers, 0 to 2")
+	flags.StringVar((*string)(&o.RouterKind), "router", string(lab.FRR), "the routers' daemon: frr, bird, openbgpd or gobgp")
+	flags.IntVar(&o.BFD.Receive, "bfd-receive", 300, "what FRR and BIRD want to receive of BFD: a packet in so many ms")
+	flags.IntVar(&o.BFD.Transmit, "bfd-transmit", 300, "what they send: a packet in so many ms")
+	flags.IntVar(&o.BFD.Multiplier, "bfd-multiplier", 3, "how many packets of BFD may be missed")
 	flags.BoolVar(&o.SecondLAN, "second-lan", false, "a second card, eth1, of every node on the LAN")
 	flags.IntVar(&o.Controllers, "controllers", 1, "number of Ballast controllers")
 	flags.StringVar(&mode, "proxy-mode", mode, "kube-proxy's mode, nftables or iptables")
