@@ -3,12 +3,10 @@ package bgp
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,12 +21,6 @@ const (
 	// firstRetry and lastRetry bound the pause after gobgp refused something; it doubles each time, and up to half of it is random.
 	firstRetry = time.Second
 	lastRetry  = time.Minute
-	// revival is after how long a session that Down took down is dialed again though nobody called Up.
-	revival = 30 * time.Second
-	// patientTries is how many attempts in a row may fail at the OPEN before a peer is dialed less often, with a pause that
-	// doubles from firstRetry to lastRefusal; gobgp itself dials again within 2 s, for ever.
-	patientTries = 3
-	lastRefusal  = 30 * time.Second
 )
 
 // Config is what a Server needs to know.
@@ -71,18 +63,6 @@ type Server struct {
 	// urgent says that a session is to go down, for which a round that is under way is interrupted.
 	urgent atomic.Bool
 }
-
-// hold is why and for how long a session is kept down.
-type hold struct {
-	until time.Time
-	// pause is what until was made of. bfd says that Up ends it.
-	pause time.Duration
-	bfd   bool
-	// seen says that the worker knows of it. Before, it does not end: gobgp may have the session still.
-	seen bool
-}
-
-func (h hold) active(now time.Time) bool { return !h.seen || now.Before(h.until) }
 
 // New returns a Server without peers and routes, which does nothing before Run and Sync.
 func New(config Config) *Server {
@@ -153,65 +133,6 @@ func (s *Server) forget() {
 	maps.DeleteFunc(s.held, func(address netip.Addr, h hold) bool { return gone(address) && h.seen })
 }
 
-// Down takes the session with a peer down at once, for the reason why, and keeps it down until Up, or for 30 s. Of a session
-// that is not up it changes nothing: some routers have BFD only while BGP is up, so it fails once more. An address that no
-// peer has is ignored.
-func (s *Server) Down(address netip.Addr, why string) {
-	s.mu.Lock()
-	up := s.observed[address].state == Established
-	s.mu.Unlock()
-	if up {
-		s.hold(address, why, hold{pause: revival, bfd: true})
-	}
-}
-
-// Up has the session dialed again that Down took down.
-func (s *Server) Up(address netip.Addr) {
-	s.mu.Lock()
-	h, found := s.held[address]
-	if found && h.bfd {
-		if h.until = time.Now(); h.seen {
-			delete(s.held, address)
-		} else {
-			s.held[address] = h
-		}
-	}
-	s.mu.Unlock()
-	if found {
-		signal(s.wake)
-	}
-}
-
-// hold keeps a session down from now on.
-func (s *Server) hold(address netip.Addr, why string, h hold) {
-	s.mu.Lock()
-	peer, wanted := s.plan.wanted[address]
-	now := time.Now()
-	h.until = now.Add(h.pause)
-	if old, held := s.held[address]; held && old.active(now) && old.until.After(h.until) {
-		wanted = false // a longer one goes on
-	}
-	if wanted {
-		s.held[address] = h
-		o := s.observed[address]
-		if o.state == Established {
-			o.flaps++
-		}
-		if o.state != Idle {
-			o.state, o.since = Idle, now
-		}
-		o.lastError = why
-		s.observed[address] = o
-	}
-	s.mu.Unlock()
-	if wanted {
-		s.log.Info("BGP session kept down", "peer", peer.Name, "address", address, "reason", why, "for", h.pause.String())
-		s.urgent.Store(true)
-		signal(s.wake)
-		signal(s.changed)
-	}
-}
-
 // Restarting says that this process is about to be started again: at the end of Run, peers with graceful restart are to
 // keep the routes, and get no Cease (RFC 4724).
 func (s *Server) Restarting() {
@@ -272,36 +193,6 @@ func (s *Server) Peers() []PeerState {
 	return states
 }
 
-// Stats returns the counters of the sessions that there are, sorted by name. It asks gobgp, and returns none if
-// there is no answer within 2 s.
-func (s *Server) Stats() []PeerStats { return s.stats(context.Background()) }
-
-func (s *Server) stats(ctx context.Context) []PeerStats {
-	s.mu.Lock()
-	engine, names := s.engine, map[netip.Addr]name.PeerName{}
-	for address, peer := range s.plan.wanted {
-		names[address] = peer.Name
-	}
-	s.mu.Unlock()
-	if engine == nil {
-		return nil
-	}
-	var mu sync.Mutex // a call that comes too late goes on
-	var all []PeerStats
-	err := engine.stats(ctx, func(address netip.Addr, one PeerStats) {
-		mu.Lock()
-		defer mu.Unlock()
-		if one.Name = names[address]; one.Name != "" {
-			all = append(all, one)
-		}
-	})
-	if err != nil {
-		return nil
-	}
-	slices.SortFunc(all, func(a, b PeerStats) int { return strings.Compare(string(a.Name), string(b.Name)) })
-	return all
-}
-
 // Run keeps gobgp at what the other methods say until the context ends, and then sends each peer a Cease, unless Restarting
 // says otherwise. It
 // returns when all of its goroutines have ended, with an error only if gobgp hangs, after
@@ -345,130 +236,11 @@ func signal(c chan<- struct{}) {
 	}
 }
 
-// observe takes an event of gobgp.
-func (s *Server) observe(e event) {
-	s.mu.Lock()
-	peer, wanted := s.plan.wanted[e.peer]
-	before := s.observed[e.peer]
-	if !wanted {
-		s.mu.Unlock()
-		return
-	}
-	if h, held := s.held[e.peer]; held && h.active(time.Now()) {
-		if e.state != Idle {
-			s.mu.Unlock() // it is being taken down
-			return
-		}
-		if h.pause > 0 {
-			e.err = "" // the reason is known
-		}
-	}
-	now := before
-	if now.state != e.state {
-		now.state, now.since = e.state, e.at
-		if before.state == Established {
-			now.flaps++
-			s.lost(e.peer, peer, e.at)
-		}
-	}
-	refused := before.state == OpenConfirm && e.err == invalidMessage
-	if refused {
-		e.err = refusedOpen // with a NOTIFICATION, which gobgp does not show
-	}
-	if e.err != "" {
-		now.lastError = e.err
-	}
-	if e.state == Established {
-		now.offered, now.extended, now.asn, now.rebuffs = e.offered, e.extended, e.asn, 0
-	}
-	s.observed[e.peer] = now
-	s.mu.Unlock()
-
-	if e.state == Established && peer.Dynamic == announce.External && e.asn == ownASN(peer) {
-		s.hold(e.peer, fmt.Sprintf("peer has our own AS number %d, and dynamicASN is external", e.asn), hold{pause: revival})
-		return
-	}
-	signal(s.changed)
-	if refused {
-		s.rebuffed(e.peer, refusedOpen)
-	}
-	if e.state == OpenConfirm {
-		signal(s.wake) // somebody has to look at the time
-	}
-	if e.state == Established {
-		signal(s.wake)
-		s.log.Info("BGP session up", "peer", peer.Name, "address", e.peer)
-	} else if before.state == Established {
-		s.log.Info("BGP session down", "peer", peer.Name, "address", e.peer, "reason", now.lastError)
-	}
-}
-
-// failed takes the reason of a failure, from gobgp's log.
-func (s *Server) failed(address netip.Addr, why string) {
-	s.mu.Lock()
-	o := s.observed[address]
-	_, wanted := s.plan.wanted[address]
-	held, down := s.held[address]
-	down = down && held.pause > 0 && held.active(time.Now())
-	news := wanted && !down && o.lastError != why
-	if news {
-		if o.state == "" {
-			o.state, o.since = Idle, s.since
-		}
-		o.lastError = why
-		s.observed[address] = o
-	}
-	s.mu.Unlock()
-	if wanted && !down && o.state != Established && !strings.HasPrefix(why, connecting) {
-		s.rebuffed(address, why)
-	}
-	if news {
-		signal(s.changed)
-	}
-}
-
-// rebuffed counts an attempt that failed at the OPEN, and keeps a peer down for a while that does nothing else.
-func (s *Server) rebuffed(address netip.Addr, why string) {
-	s.mu.Lock()
-	o := s.observed[address]
-	o.rebuffs++
-	s.observed[address] = o
-	s.mu.Unlock()
-	if n := o.rebuffs - patientTries; n > 0 {
-		s.hold(address, why, hold{pause: jitter(min(firstRetry<<min(n, 10), lastRefusal))})
-	}
-}
-
 // comesBack says whether Restarting was called.
 func (s *Server) comesBack() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.restarting
-}
-
-// lost notes the end of a session that nobody asked for: a peer with graceful restart keeps its routes if the next OPEN
-// says that forwarding went on (RFC 4724 section 4.2), which gobgp says of new sessions alone.
-func (s *Server) lost(address netip.Addr, peer announce.Peer, at time.Time) {
-	if peer.GracefulRestart > 0 {
-		s.returning[peer.Name] = at
-		s.held[address] = hold{until: at}
-		signal(s.wake)
-	}
-}
-
-// returns says whether a peer, whose session is about to begin, may still have routes of an earlier one.
-func (s *Server) returns(peer announce.Peer) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	since, may := s.returning[peer.Name]
-	return may && time.Since(since) < peer.GracefulRestart
-}
-
-// begun says that a session with a peer has begun.
-func (s *Server) begun(peer announce.Peer) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.returning, peer.Name)
 }
 
 // wishes are what the worker goes by in one round.
@@ -530,17 +302,6 @@ func (s *Server) takeRoutes(all bool) map[netip.Prefix]distribution {
 	return routes
 }
 
-// publish takes what the worker has done.
-func (s *Server) publish(e *engine, advertised map[name.PeerName]Advertised) {
-	s.mu.Lock()
-	same := maps.Equal(s.advertised, advertised)
-	s.engine, s.advertised = e, advertised
-	s.mu.Unlock()
-	if !same {
-		signal(s.changed)
-	}
-}
-
 // restarted says that gobgp was stopped, with all of its sessions.
 func (s *Server) restarted(now time.Time) {
 	s.mu.Lock()
@@ -548,12 +309,6 @@ func (s *Server) restarted(now time.Time) {
 	s.since = now
 	s.mu.Unlock()
 	signal(s.changed)
-}
-
-// refused takes the reason why gobgp would not have a session.
-func (s *Server) refused(peer announce.Peer, err error) {
-	s.log.Error(err, "configuring a BGP peer failed", "peer", peer.Name, "address", peer.Address)
-	s.failed(peer.Address, err.Error())
 }
 
 // jitter returns between half of a pause and all of it.

@@ -51,11 +51,13 @@ func bgpScenarios() []bgpScenario {
 		{"a restart of all speakers changes no route while another peer is unreachable", rollingBGPRestartBesideABlackHole},
 
 		{"a drained node asks to be avoided first, then withdraws, and no connection fails", drainOverBGP},
-		{"the routes stay while the API server is away", bgpWithoutAPI},
 		{"a router that restarts learns all routes again", restartedRouter},
 
 		{"a password is in force and can be changed", passwordRotation},
 		{"a peer that is a black hole disturbs no other", blackHolePeer},
 		{"a peer that talks garbage disturbs no other", garbagePeer},
+
+		// The last one: kube-controller-manager takes a minute and more to find the API server again.
+		{"the routes stay while the API server is away", bgpWithoutAPI},
 	}
 }

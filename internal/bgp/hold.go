@@ -1,0 +1,125 @@
+package bgp
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/ballast-lb/ballast/internal/announce"
+)
+
+const (
+	// revival is after how long a session that Down took down is dialed again though nobody called Up.
+	revival = 30 * time.Second
+	// patientTries is how many attempts in a row may fail at the OPEN before a peer is dialed less often, with a pause that
+	// doubles from firstRetry to lastRefusal; gobgp itself dials again within 2 s, for ever.
+	patientTries = 3
+	lastRefusal  = 30 * time.Second
+)
+
+// hold is why and for how long a session is kept down.
+type hold struct {
+	until time.Time
+	// pause is what until was made of. bfd says that Up ends it.
+	pause time.Duration
+	bfd   bool
+	// seen says that the worker knows of it. Before, it does not end: gobgp may have the session still.
+	seen bool
+}
+
+func (h hold) active(now time.Time) bool { return !h.seen || now.Before(h.until) }
+
+// Down takes the session with a peer down at once, for the reason why, and keeps it down until Up, or for 30 s. Of a session
+// that is not up it changes nothing: some routers have BFD only while BGP is up, so it fails once more. An address that no
+// peer has is ignored.
+func (s *Server) Down(address netip.Addr, why string) {
+	s.mu.Lock()
+	up := s.observed[address].state == Established
+	s.mu.Unlock()
+	if up {
+		s.hold(address, why, hold{pause: revival, bfd: true})
+	}
+}
+
+// Up has the session dialed again that Down took down.
+func (s *Server) Up(address netip.Addr) {
+	s.mu.Lock()
+	h, found := s.held[address]
+	if found && h.bfd {
+		if h.until = time.Now(); h.seen {
+			delete(s.held, address)
+		} else {
+			s.held[address] = h
+		}
+	}
+	s.mu.Unlock()
+	if found {
+		signal(s.wake)
+	}
+}
+
+// hold keeps a session down from now on.
+func (s *Server) hold(address netip.Addr, why string, h hold) {
+	s.mu.Lock()
+	peer, wanted := s.plan.wanted[address]
+	now := time.Now()
+	h.until = now.Add(h.pause)
+	if old, held := s.held[address]; held && old.active(now) && old.until.After(h.until) {
+		wanted = false // a longer one goes on
+	}
+	if wanted {
+		s.held[address] = h
+		o := s.observed[address]
+		if o.state == Established {
+			o.flaps++
+		}
+		if o.state != Idle {
+			o.state, o.since = Idle, now
+		}
+		o.lastError = why
+		s.observed[address] = o
+	}
+	s.mu.Unlock()
+	if wanted {
+		s.log.Info("BGP session kept down", "peer", peer.Name, "address", address, "reason", why, "for", h.pause.String())
+		s.urgent.Store(true)
+		signal(s.wake)
+		signal(s.changed)
+	}
+}
+
+// rebuffed counts an attempt that failed at the OPEN, and keeps a peer down for a while that does nothing else.
+func (s *Server) rebuffed(address netip.Addr, why string) {
+	s.mu.Lock()
+	o := s.observed[address]
+	o.rebuffs++
+	s.observed[address] = o
+	s.mu.Unlock()
+	if n := o.rebuffs - patientTries; n > 0 {
+		s.hold(address, why, hold{pause: jitter(min(firstRetry<<min(n, 10), lastRefusal))})
+	}
+}
+
+// lost notes the end of a session that nobody asked for: a peer with graceful restart keeps its routes if the next OPEN
+// says that forwarding went on (RFC 4724 section 4.2), which gobgp says of new sessions alone.
+func (s *Server) lost(address netip.Addr, peer announce.Peer, at time.Time) {
+	if peer.GracefulRestart > 0 {
+		s.returning[peer.Name] = at
+		s.held[address] = hold{until: at}
+		signal(s.wake)
+	}
+}
+
+// returns says whether a peer, whose session is about to begin, may still have routes of an earlier one.
+func (s *Server) returns(peer announce.Peer) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	since, may := s.returning[peer.Name]
+	return may && time.Since(since) < peer.GracefulRestart
+}
+
+// begun says that a session with a peer has begun.
+func (s *Server) begun(peer announce.Peer) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.returning, peer.Name)
+}

@@ -1,0 +1,98 @@
+package bgp
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/ballast-lb/ballast/internal/announce"
+)
+
+// observe takes an event of gobgp.
+func (s *Server) observe(e event) {
+	s.mu.Lock()
+	peer, wanted := s.plan.wanted[e.peer]
+	before := s.observed[e.peer]
+	if !wanted {
+		s.mu.Unlock()
+		return
+	}
+	if h, held := s.held[e.peer]; held && h.active(time.Now()) {
+		if e.state != Idle {
+			s.mu.Unlock() // it is being taken down
+			return
+		}
+		if h.pause > 0 {
+			e.err = "" // the reason is known
+		}
+	}
+	now := before
+	if now.state != e.state {
+		now.state, now.since = e.state, e.at
+		if before.state == Established {
+			now.flaps++
+			s.lost(e.peer, peer, e.at)
+		}
+	}
+	refused := before.state == OpenConfirm && e.err == invalidMessage
+	if refused {
+		e.err = refusedOpen // with a NOTIFICATION, which gobgp does not show
+	}
+	if e.err != "" {
+		now.lastError = e.err
+	}
+	if e.state == Established {
+		now.offered, now.extended, now.asn, now.rebuffs = e.offered, e.extended, e.asn, 0
+	}
+	s.observed[e.peer] = now
+	s.mu.Unlock()
+
+	if e.state == Established && peer.Dynamic == announce.External && e.asn == ownASN(peer) {
+		s.hold(e.peer, fmt.Sprintf("peer has our own AS number %d, and dynamicASN is external", e.asn), hold{pause: revival})
+		return
+	}
+	signal(s.changed)
+	if refused {
+		s.rebuffed(e.peer, refusedOpen)
+	}
+	if e.state == OpenConfirm {
+		signal(s.wake) // somebody has to look at the time
+	}
+	if e.state == Established {
+		signal(s.wake)
+		s.log.Info("BGP session up", "peer", peer.Name, "address", e.peer)
+	} else if before.state == Established {
+		s.log.Info("BGP session down", "peer", peer.Name, "address", e.peer, "reason", now.lastError)
+	}
+}
+
+// failed takes the reason of a failure, from gobgp's log.
+func (s *Server) failed(address netip.Addr, why string) {
+	s.mu.Lock()
+	o := s.observed[address]
+	_, wanted := s.plan.wanted[address]
+	held, down := s.held[address]
+	down = down && held.pause > 0 && held.active(time.Now())
+	news := wanted && !down && o.lastError != why
+	if news {
+		if o.state == "" {
+			o.state, o.since = Idle, s.since
+		}
+		o.lastError = why
+		s.observed[address] = o
+	}
+	s.mu.Unlock()
+	if wanted && !down && o.state != Established && !strings.HasPrefix(why, connecting) {
+		s.rebuffed(address, why)
+	}
+	if news {
+		signal(s.changed)
+	}
+}
+
+// refused takes the reason why gobgp would not have a session.
+func (s *Server) refused(peer announce.Peer, err error) {
+	s.log.Error(err, "configuring a BGP peer failed", "peer", peer.Name, "address", peer.Address)
+	s.failed(peer.Address, err.Error())
+}
