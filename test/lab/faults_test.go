@@ -223,10 +223,10 @@ func TestClientsNoticeWhatBreaks(t *testing.T) {
 	if report := prober.Log().Report(time.Time{}, time.Time{}); report.Failed > 0 || report.Total < 100 {
 		t.Errorf("on a sound path: %s", report)
 	}
-	began := time.Now()
 	if err := l.Node(1).Isolate(ctx); err != nil {
 		t.Fatal(err)
 	}
+	began := time.Now() // from here on nothing succeeds
 	err = l.WaitFor(ctx, "held connections break", func(context.Context) error {
 		if report := held.Report(); report.Broken < report.Count {
 			return errors.New(report.String())
