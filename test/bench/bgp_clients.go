@@ -15,8 +15,6 @@ import (
 const (
 	// wanTimeout is how long a new connection may take, and its question.
 	wanTimeout = 3 * time.Second
-	// slow is as in lab.ProbeReport: what takes longer to connect has lost a packet.
-	slow = 300 * time.Millisecond
 	// inFlight is how long before a change of routes a connection may have begun that the change may break: routers
 	// that choose by a hash of the flow then send the rest of it to another node.
 	inFlight = 100 * time.Millisecond
@@ -90,22 +88,8 @@ func (t *travelers) arrive() journey {
 	return j
 }
 
-// unwell are the new connections that failed or were slow, a time for which the prober itself was late aside.
-func (j journey) unwell() []lab.Attempt {
-	var out []lab.Attempt
-	for _, a := range j.log.Attempts {
-		late := time.Duration(0)
-		for _, d := range j.log.Delays {
-			if d.At.Before(a.Start.Add(a.Connected)) && d.At.Add(d.Length).After(a.Start) {
-				late = max(late, d.Length)
-			}
-		}
-		if a.Outcome != lab.Answered || a.Connected-late > slow {
-			out = append(out, a)
-		}
-	}
-	return out
-}
+// unwell are the new connections that failed or were slow.
+func (j journey) unwell() []lab.Attempt { return j.log.Unwell(time.Time{}) }
 
 // gap is from what was done until the last new connection was begun that failed or was slow.
 func (j journey) gap() time.Duration {

@@ -250,9 +250,9 @@ func (c *wanClients) noneFailed(from time.Time) {
 	log.Attempts = slices.DeleteFunc(log.Attempts, moved)
 	report := log.Report(from, time.Time{})
 	c.r.Logf("%d were under way when a route changed; %s", total-len(log.Attempts), report)
-	for i, a := range failures(log, from) {
+	for i, a := range log.Unwell(from) {
 		if i < 10 {
-			c.r.Logf("%s: %s after %s, began at %s", a.Target, a.Outcome, a.Ended.Sub(a.Start).Round(time.Millisecond), a.Start.Format("15:04:05.000"))
+			c.r.Logf("%s\n%s", a, describe(around(changes, a.Start)))
 		}
 	}
 	if report.Broken() > 1 {
@@ -260,11 +260,9 @@ func (c *wanClients) noneFailed(from time.Time) {
 	}
 }
 
-// failures are the attempts that began at or after a time and failed.
-func failures(log lab.ProbeLog, from time.Time) []lab.Attempt {
-	return slices.DeleteFunc(slices.Clone(log.Attempts), func(a lab.Attempt) bool {
-		return a.Outcome == lab.Answered || a.Start.Before(from)
-	})
+// around are the changes of the seconds before and after a time.
+func around(changes []lab.RouteEvent, at time.Time) []lab.RouteEvent {
+	return slices.DeleteFunc(slices.Clone(changes), func(e lab.RouteEvent) bool { return e.At.Sub(at).Abs() > 2*time.Second })
 }
 
 // noneBroke ends the held connections and fails if one broke.

@@ -232,10 +232,8 @@ func (c *clients) noneFailed() {
 	log := c.prober.Stop()
 	log.Attempts = slices.DeleteFunc(log.Attempts, c.moved())
 	report := log.Report(time.Time{}, time.Time{})
-	for _, a := range log.Attempts {
-		if a.Outcome != lab.Answered {
-			c.r.Logf("%s: %s, %s after the first", a.Target, a.Outcome, a.Start.Sub(log.Attempts[0].Start))
-		}
+	for _, a := range log.Unwell(time.Time{}) {
+		c.r.Log(a)
 	}
 	if report.Broken() > 1 {
 		c.r.Errorf("new connections failed: %s", report)

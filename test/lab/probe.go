@@ -308,8 +308,10 @@ func outcomeOf(err error) Outcome {
 		return Refused
 	case errors.Is(err, unix.ECONNRESET), errors.Is(err, unix.EPIPE), errors.Is(err, errBadAnswer):
 		return Reset
-	case errors.Is(err, unix.EHOSTUNREACH), errors.Is(err, unix.ENETUNREACH):
+	case errors.Is(err, unix.EHOSTUNREACH):
 		return Unreachable
+	case errors.Is(err, unix.ENETUNREACH):
+		return NoRoute
 	case errors.Is(err, unix.ETIMEDOUT), errors.Is(err, os.ErrDeadlineExceeded):
 		return TimedOut
 	}

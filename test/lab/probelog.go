@@ -19,6 +19,7 @@ const (
 	Refused     Outcome = "refused"
 	Reset       Outcome = "reset"
 	Unreachable Outcome = "unreachable"
+	NoRoute     Outcome = "no route"
 )
 
 // Attempt is one new connection, and one question over it.
@@ -30,6 +31,12 @@ type Attempt struct {
 	// Connected and Answered are since Start; 0 if that did not happen.
 	Connected, Answered time.Duration
 	Outcome             Outcome
+}
+
+// String is one line.
+func (a Attempt) String() string {
+	return fmt.Sprintf("%s %s: %s after %s, connected after %s", a.Start.Format("15:04:05.000"), a.Target, a.Outcome,
+		a.Ended.Sub(a.Start).Round(time.Millisecond), a.Connected.Round(time.Millisecond))
 }
 
 // Delay is a time for which the prober itself did not run though it should have.
@@ -89,6 +96,18 @@ func (r ProbeReport) String() string {
 		r.Delay.Round(time.Millisecond), r.Skipped)
 }
 
+// Unwell are the attempts that started at or after a time (the zero Time: all) and had no answer, or were slow.
+func (l ProbeLog) Unwell(from time.Time) []Attempt {
+	return slices.DeleteFunc(slices.Clone(l.Attempts), func(a Attempt) bool {
+		return a.Start.Before(from) || a.Outcome == Answered && !l.slow(a)
+	})
+}
+
+// slow says whether an attempt took long to connect, not counting a time for which the prober itself was late.
+func (l ProbeLog) slow(a Attempt) bool {
+	return a.Connected-l.ownDelay(a.Start, a.Start.Add(a.Connected)) > slowConnect
+}
+
 // Report sums up the attempts that started in the time from one moment until before
 // another; the zero Time is the first and the last that there is.
 func (l ProbeLog) Report(from, until time.Time) ProbeReport {
@@ -115,7 +134,7 @@ func (l ProbeLog) Report(from, until time.Time) ProbeReport {
 			r.Failed++
 			r.Outcomes[a.Outcome]++
 		default:
-			if a.Connected-l.ownDelay(a.Start, a.Start.Add(a.Connected)) > slowConnect {
+			if l.slow(a) {
 				r.Slow++
 			}
 			r.Longest = max(r.Longest, a.Answered)
