@@ -28,6 +28,7 @@ func TestBGP(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			r := newBGPRig(t, f)
 			r.settle()
+			r.forgetConnections()
 			s.run(r)
 		})
 	}

@@ -30,6 +30,7 @@ func TestFailover(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			r := newRig(t, f)
 			r.settle()
+			r.forgetConnections()
 			s.run(r)
 		})
 	}
