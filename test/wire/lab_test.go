@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -30,6 +31,9 @@ type lab struct {
 	prefix string
 }
 
+// labs counts them, so that tests can run at the same time.
+var labs atomic.Int32
+
 // newLab makes the Ethernet and removes everything when the test ends.
 func newLab(t *testing.T) *lab {
 	t.Helper()
@@ -41,7 +45,7 @@ func newLab(t *testing.T) *lab {
 			t.Fatalf("%s is missing: apt-get install %s", tool, from)
 		}
 	}
-	l := &lab{t, fmt.Sprintf("blstl2-%d-", os.Getpid())}
+	l := &lab{t, fmt.Sprintf("blstl2-%d-%d-", os.Getpid(), labs.Add(1))}
 	l.namespace("lan")
 	l.in("lan", "ip link add br0 type bridge stp_state 0 forward_delay 0", "ip link set br0 up")
 	return l

@@ -22,6 +22,7 @@ import (
 )
 
 func TestHostsFindADeputysAddressAtTheOwner(t *testing.T) {
+	t.Parallel()
 	inBothFamilies(t, func(t *testing.T, address string) {
 		l, a := trio(t)
 		everything := l.listen("peer")
@@ -50,6 +51,7 @@ func TestHostsFindADeputysAddressAtTheOwner(t *testing.T) {
 }
 
 func TestADeputysAnswerComesFromItselfAndNamesTheOwner(t *testing.T) {
+	t.Parallel()
 	l, a := trio(t)
 	a.set("web", asDeputyOf(macB), vip)
 	l.finds("peer", vip, macB)
@@ -67,6 +69,7 @@ func TestADeputysAnswerComesFromItselfAndNamesTheOwner(t *testing.T) {
 }
 
 func TestAnAddressThatAHostHasIsAnsweredOnlyOnceItIsFree(t *testing.T) {
+	t.Parallel()
 	inBothFamilies(t, func(t *testing.T, address string) {
 		l, a := trio(t)
 		l.hold("add", address)
@@ -85,6 +88,7 @@ func TestAnAddressThatAHostHasIsAnsweredOnlyOnceItIsFree(t *testing.T) {
 }
 
 func TestAnAddressThatNobodyHasIsAnsweredAfterDetection(t *testing.T) {
+	t.Parallel()
 	inBothFamilies(t, func(t *testing.T, address string) {
 		l, a := trio(t)
 		a.set("web", asFirst, address)
@@ -98,6 +102,7 @@ func TestAnAddressThatNobodyHasIsAnsweredAfterDetection(t *testing.T) {
 }
 
 func TestAHostThatTakesAnAddressLaterIsReportedAndWardedOff(t *testing.T) {
+	t.Parallel()
 	inBothFamilies(t, func(t *testing.T, address string) {
 		l, a := trio(t)
 		a.SetNeighbors(map[link.MAC]name.NodeName{hardware(macB): "b"})
@@ -119,6 +124,7 @@ func TestAHostThatTakesAnAddressLaterIsReportedAndWardedOff(t *testing.T) {
 }
 
 func TestAFellowNodeThatTakesAnAddressIsNamed(t *testing.T) {
+	t.Parallel()
 	inBothFamilies(t, func(t *testing.T, address string) {
 		l, a := trio(t)
 		a.SetRefreshInterval(0)
@@ -134,6 +140,7 @@ func TestAFellowNodeThatTakesAnAddressIsNamed(t *testing.T) {
 // without strictARP: the address is on an interface of all nodes a moment after the takeover. In
 // IPv4 any interface will do; in IPv6 the kernel answers only for those of the interface asked.
 func TestAnotherNodeWhoseKernelAnswersLaterIsReportedWhileItDoes(t *testing.T) {
+	t.Parallel()
 	l, a := trio(t)
 	a.SetNeighbors(map[link.MAC]name.NodeName{hardware(macForeign): "other"})
 	a.SetRefreshInterval(time.Second)
@@ -171,6 +178,7 @@ func TestAnotherNodeWhoseKernelAnswersLaterIsReportedWhileItDoes(t *testing.T) {
 }
 
 func TestAnotherHostsDuplicateAddressDetectionFindsOurs(t *testing.T) {
+	t.Parallel()
 	l, a := trio(t)
 	a.set("web", asOwner, vip6)
 	l.finds("peer", vip6, macA)
@@ -209,6 +217,7 @@ func TestTwoThousandIPv6AddressesAreAnnouncedAndFound(t *testing.T) {
 }
 
 func TestAnInterfaceThatFlapsOrIsMadeAnewIsServedAgain(t *testing.T) {
+	t.Parallel()
 	inBothFamilies(t, func(t *testing.T, address string) {
 		l, a := trio(t)
 		a.set("web", asOwner, address)
@@ -230,6 +239,7 @@ func TestAnInterfaceThatFlapsOrIsMadeAnewIsServedAgain(t *testing.T) {
 
 // TestHostileFramesAreNotAnswered sends frames that are wrong in one place, and random ones.
 func TestHostileFramesAreNotAnswered(t *testing.T) {
+	t.Parallel()
 	l, a := trio(t)
 	a.set("web", asOwner, vip, vip6)
 	l.finds("peer", vip, macA)

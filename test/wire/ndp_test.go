@@ -17,6 +17,7 @@ import (
 )
 
 func TestAKernelResolvesAndConfirmsIPv6Addresses(t *testing.T) {
+	t.Parallel()
 	l := neighborhood(t)
 	l.in("a", "sysctl -qw net.ipv6.conf.all.forwarding=1") // as nodes of a cluster have it
 	a := l.answer("a", "eth0")
@@ -45,6 +46,7 @@ func TestAKernelResolvesAndConfirmsIPv6Addresses(t *testing.T) {
 }
 
 func TestHostsFollowAnUnsolicitedAdvertisement(t *testing.T) {
+	t.Parallel()
 	l := neighborhood(t)
 	l.host("b", macB)
 	a, b := l.answer("a", "eth0"), l.answer("b", "eth0")
@@ -62,6 +64,7 @@ func TestHostsFollowAnUnsolicitedAdvertisement(t *testing.T) {
 }
 
 func TestAHostThatWantsOurAddressDoesNotGetIt(t *testing.T) {
+	t.Parallel()
 	l := neighborhood(t)
 	a := l.answer("a", "eth0")
 	a.join(target())
@@ -79,6 +82,7 @@ func TestAHostThatWantsOurAddressDoesNotGetIt(t *testing.T) {
 }
 
 func TestAHostThatHasOrWantsTheAddressIsTold(t *testing.T) {
+	t.Parallel()
 	l := neighborhood(t)
 	a := l.answer("a", "eth0")
 	a.join(target())
@@ -109,6 +113,7 @@ func TestAHostThatHasOrWantsTheAddressIsTold(t *testing.T) {
 }
 
 func TestOurOwnProbeThatTheLinkSendsBackIsNoConflict(t *testing.T) {
+	t.Parallel()
 	l := neighborhood(t)
 	a, witness := l.answer("a", "eth0"), l.answer("a", "eth0")
 	a.join(target())
@@ -192,6 +197,7 @@ func TestTwoThousandGroupsAreJoinedReportedAndAnswered(t *testing.T) {
 }
 
 func TestAnInterfaceWithAFilterPassesSolicitationsOnceTheGroupIsJoined(t *testing.T) {
+	t.Parallel()
 	l := neighborhood(t)
 	l.in("a", "ip link add mac0 link eth0 type macvlan mode bridge", "ip link set mac0 address "+macB+" up")
 	a := l.answer("a", "mac0")
@@ -224,6 +230,7 @@ func TestAnInterfaceWithAFilterPassesSolicitationsOnceTheGroupIsJoined(t *testin
 }
 
 func TestASwitchThatSnoopsPassesSolicitationsOnceTheGroupIsJoined(t *testing.T) {
+	t.Parallel()
 	l := neighborhood(t)
 	l.in("lan",
 		"ip link set br0 type bridge mcast_query_response_interval 10 mcast_startup_query_interval 20 mcast_query_interval 100",
@@ -239,6 +246,7 @@ func TestASwitchThatSnoopsPassesSolicitationsOnceTheGroupIsJoined(t *testing.T) 
 }
 
 func TestGroupsOutliveAnInterfaceThatGoesDownAndUp(t *testing.T) {
+	t.Parallel()
 	l := neighborhood(t)
 	a := l.answer("a", "eth0")
 	a.join(target())
@@ -278,6 +286,7 @@ func TestGroupsOutliveAnInterfaceThatGoesDownAndUp(t *testing.T) {
 }
 
 func TestAGroupThatIsJoinedWhileIPv6IsOffIsReportedOnceItIsOn(t *testing.T) {
+	t.Parallel()
 	l := neighborhood(t)
 	l.in("a", "sysctl -qw net.ipv6.conf.eth0.disable_ipv6=1")
 	a := l.answer("a", "eth0")
