@@ -38,9 +38,10 @@ test-unit: kube ## Run unit, property and API server tests and the seeds of the 
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) go test -timeout 15m ./...
 
 .PHONY: test-e2e
-test-e2e: root deps kube ingress build ## Run the tests in network namespaces, one after the other. Needs root
+test-e2e: root deps kube ingress build ## Run the tests in network namespaces, one after the other; what failed stands at the end. Needs root
 	@echo "== tests in network namespaces"
-	KUBEBUILDER_ASSETS=$$(cat bin/.kube) go test -p 1 -parallel 6 -count 1 -timeout 40m -tags e2e -v ./test/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'
+	KUBEBUILDER_ASSETS=$$(cat bin/.kube) $(TOOL) gotestsum --format standard-verbose -- \
+		-p 1 -parallel 6 -count 1 -timeout 40m -tags e2e ./test/... 2>&1 | grep --line-buffered -vE '^=== (RUN|PAUSE|CONT|NAME)'
 
 .PHONY: interop
 interop: root deps ## Try everything that BGP and BFD here can do with FRR, BIRD, OpenBGPD and GoBGP, and print a table. Needs root
