@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"net/netip"
 	"time"
-
-	"github.com/ballast-lb/ballast/internal/name"
 )
 
 const (
@@ -29,21 +27,15 @@ func (s *Server) watchFloods(ctx context.Context) {
 		}
 		for _, one := range s.stats(ctx) {
 			if one.most > maxReceived {
-				s.flooded(one.Name)
+				s.flooded(one.address)
 			}
 		}
 	}
 }
 
 // flooded keeps the session with a peer down that sent too many routes.
-func (s *Server) flooded(peer name.PeerName) {
-	var address netip.Addr
+func (s *Server) flooded(address netip.Addr) {
 	s.mu.Lock()
-	for a, p := range s.plan.wanted {
-		if p.Name == peer {
-			address = a
-		}
-	}
 	before := s.held[address]
 	s.mu.Unlock()
 	if before.pause > 0 && before.active(time.Now()) {

@@ -68,8 +68,9 @@ type PeerStats struct {
 	NotificationsSent, NotificationsReceived uint64
 	// RoutesReceived is how many routes the peer announces now, all of which are refused.
 	RoutesReceived uint64
-	// most is the same for the family that has the most.
-	most uint64
+	// most is the same for the family that has the most; address is the peer's.
+	most    uint64
+	address netip.Addr
 }
 
 // observed is what gobgp has told of one session.

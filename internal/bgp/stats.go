@@ -30,7 +30,7 @@ func (s *Server) stats(ctx context.Context) []PeerStats {
 	err := engine.stats(ctx, func(address netip.Addr, one PeerStats) {
 		mu.Lock()
 		defer mu.Unlock()
-		if one.Name = names[address]; one.Name != "" {
+		if one.Name, one.address = names[address], address; one.Name != "" {
 			all = append(all, one)
 		}
 	})

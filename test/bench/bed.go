@@ -87,21 +87,9 @@ func (b *bed) prepare(ctx context.Context) error {
 	if err := b.lab.Apply(ctx, text); err != nil {
 		return err
 	}
-	cfg := b.lab.RESTConfig()
-	cfg.QPS = -1 // the API server's own fairness limits, as it does for Ballast
-	cfg.ContentType = runtime.ContentTypeProtobuf
-	client, err := kubernetes.NewForConfig(cfg)
-	if err != nil {
-		return fmt.Errorf("make client: %w", err)
-	}
-	b.client = client
-	watching, stop := context.WithCancel(ctx)
-	seen, done, err := watchServices(watching, client)
-	if err != nil {
-		stop()
+	if err := b.connect(ctx); err != nil {
 		return err
 	}
-	b.seen, b.done, b.stop = seen, done, stop
 	if b.nodes > 0 {
 		if _, err := b.lab.AddBackend(ctx, lab.Backend{Namespace: namespace, App: app, Node: "n1"}); err != nil {
 			return err
@@ -114,6 +102,25 @@ func (b *bed) prepare(ctx context.Context) error {
 		return err
 	}
 	return b.remove(ctx, "warm-")
+}
+
+// connect makes the client and the observer.
+func (b *bed) connect(ctx context.Context) error {
+	cfg := b.lab.RESTConfig()
+	cfg.QPS = -1 // the API server's own fairness limits, as it does for Ballast
+	cfg.ContentType = runtime.ContentTypeProtobuf
+	client, err := kubernetes.NewForConfig(cfg)
+	if err != nil {
+		return fmt.Errorf("make client: %w", err)
+	}
+	watching, stop := context.WithCancel(ctx)
+	seen, done, err := watchServices(watching, client)
+	if err != nil {
+		stop()
+		return err
+	}
+	b.client, b.seen, b.done, b.stop = client, seen, done, stop
+	return nil
 }
 
 func (b *bed) close() error {

@@ -8,9 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/client-go/kubernetes"
-
 	"github.com/ballast-lb/ballast/test/lab"
 )
 
@@ -135,25 +132,6 @@ func (r *routed) prepare(ctx context.Context) error {
 		return err
 	}
 	return r.peer(ctx, watched())
-}
-
-// connect makes the client and the observer.
-func (r *routed) connect(ctx context.Context) error {
-	cfg := r.lab.RESTConfig()
-	cfg.QPS = -1
-	cfg.ContentType = runtime.ContentTypeProtobuf
-	client, err := kubernetes.NewForConfig(cfg)
-	if err != nil {
-		return fmt.Errorf("make client: %w", err)
-	}
-	watching, stop := context.WithCancel(ctx)
-	seen, done, err := watchServices(watching, client)
-	if err != nil {
-		stop()
-		return err
-	}
-	r.client, r.seen, r.done, r.stop = client, seen, done, stop
-	return nil
 }
 
 // announcers are the nodes that have sessions.
