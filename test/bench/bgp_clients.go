@@ -34,10 +34,13 @@ type travelers struct {
 func (r *routed) travel(ctx context.Context, target netip.Addr) (*travelers, error) {
 	to := netip.AddrPortFrom(target, 80)
 	t := &travelers{clients: &clients{bed: r.bed}}
-	err := lab.Poll(ctx, stepLimit, "the client reaches "+to.String(), func(ctx context.Context) error {
-		_, err := r.lab.HTTP(ctx, "wan", "http://"+to.String()+"/")
-		return err
-	})
+	err := r.lab.ForgetConnections(ctx) // of earlier runs
+	if err == nil {
+		err = lab.Poll(ctx, stepLimit, "the client reaches "+to.String(), func(ctx context.Context) error {
+			_, err := r.lab.HTTP(ctx, "wan", "http://"+to.String()+"/")
+			return err
+		})
+	}
 	if err == nil {
 		t.held, err = r.lab.Hold(ctx, lab.Hold{From: "wan", Target: to})
 	}

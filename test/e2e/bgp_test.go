@@ -28,7 +28,7 @@ func TestBGP(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			r := newBGPRig(t, f)
 			r.settle()
-			r.forgetConnections()
+			r.must(r.lab.ForgetConnections(r.Context())) // of earlier scenarios, to other pods
 			s.run(r)
 		})
 	}

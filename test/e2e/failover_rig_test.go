@@ -90,18 +90,6 @@ func (r *rig) settle() {
 	})
 }
 
-// forgetConnections begins a scenario with nothing in the nodes' connection tracking. What broke in an
-// earlier one stays there as established: a client that takes the port of such a connection again, for an address that is
-// another Service's by then, is sent to the pod of before, which is gone.
-func (r *rig) forgetConnections() {
-	r.Helper()
-	for _, n := range r.lab.Nodes() {
-		if out, err := r.lab.Exec(r.Context(), n.Name, "conntrack", "-F"); err != nil {
-			r.Fatalf("%s: %v", out, err)
-		}
-	}
-}
-
 // serve runs one backend on n4 and n Services with it, and returns their addresses once each has
 // one owner and serves.
 func (r *rig) serve(name string, n int) []netip.Addr {

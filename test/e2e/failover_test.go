@@ -30,7 +30,7 @@ func TestFailover(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			r := newRig(t, f)
 			r.settle()
-			r.forgetConnections()
+			r.must(r.lab.ForgetConnections(r.Context())) // of earlier scenarios, to other pods
 			s.run(r)
 		})
 	}

@@ -104,3 +104,15 @@ func (l *Lab) HTTP(ctx context.Context, from, url string) (string, error) {
 func (h *Host) httpClient() *http.Client {
 	return &http.Client{Transport: &http.Transport{DialContext: h.ns.dial, DisableKeepAlives: true}}
 }
+
+// ForgetConnections empties the nodes' connection tracking, when no client has a connection that it needs. Connections that broke stay
+// there as established: a client that takes the port of one again, for the same address, is sent to the pod
+// of that time, and if that is gone its first packets are lost.
+func (l *Lab) ForgetConnections(ctx context.Context) error {
+	for _, n := range l.nodes {
+		if out, err := l.Exec(ctx, n.Name, "conntrack", "-F"); err != nil {
+			return fmt.Errorf("empty the connection tracking of %s: %w: %s", n.Name, err, out)
+		}
+	}
+	return nil
+}
