@@ -41,9 +41,45 @@ func TestASessionThatIsTakenDownComesBackWhenItMay(t *testing.T) {
 	}
 	s.Up(netip.MustParseAddr("127.0.11.9")) // nobody
 	s.Up(r.address)
+	s.mu.Lock()
+	held := len(s.held) // what ends by itself stays, for its pause
+	s.mu.Unlock()
+	if held != 0 {
+		t.Error("it is kept down though it may be up")
+	}
 	eventually(t, "back", r.routes, all)
 	if after := s.Peers()[1]; after.Since != before.Since || after.Flaps != 0 {
 		t.Errorf("the other session: was %+v, is %+v", before, after)
+	}
+}
+
+// A router may have BFD only while BGP is up: nobody will ever call Up.
+func TestASessionThatIsTakenDownComesBackByItself(t *testing.T) {
+	t.Parallel()
+	r := startRouter(t, "127.0.25.1", 64513, 64512)
+	s := start(t)
+	s.SetPeers([]announce.Peer{r.peer("r", 64512)})
+	s.Sync()
+	eventually(t, "start", func() string { return states(s) }, "r Established")
+	s.Down(r.address, "BFD session down")
+	eventually(t, "reason", lastError(s), "Idle: BFD session down")
+	eventually(t, "back", func() string { return states(s) }, "r Established")
+}
+
+func TestTheMoreOftenASessionIsTakenDownTheLongerItStaysDown(t *testing.T) {
+	t.Parallel()
+	var pause time.Duration
+	for i, step := range []struct{ lived, want time.Duration }{
+		{time.Second, 5 * time.Second},
+		{time.Second, 10 * time.Second},
+		{59 * time.Second, 20 * time.Second},
+		{time.Second, 30 * time.Second},
+		{time.Second, 30 * time.Second},
+		{time.Minute, 5 * time.Second},
+	} {
+		if pause = nextRevival(pause, step.lived); pause != step.want {
+			t.Errorf("%d: %s, want %s", i, pause, step.want)
+		}
 	}
 }
 

@@ -8,8 +8,11 @@ import (
 )
 
 const (
-	// revival is after how long a session that Down took down is dialed again though nobody called Up.
-	revival = 30 * time.Second
+	// firstRevival and lastRevival bound after how long, up to half of it less, a session that Down took down is dialed again though nobody
+	// called Up. It doubles while sessions live for less than steady.
+	firstRevival = 5 * time.Second
+	lastRevival  = 30 * time.Second
+	steady       = time.Minute
 	// patientTries is how many attempts in a row may fail at the OPEN before a peer is dialed less often, with a pause that
 	// doubles from firstRetry to lastRefusal; gobgp itself dials again within 2 s, for ever.
 	patientTries = 3
@@ -28,16 +31,29 @@ type hold struct {
 
 func (h hold) active(now time.Time) bool { return !h.seen || now.Before(h.until) }
 
-// Down takes the session with a peer down at once, for the reason why, and keeps it down until Up, or for 30 s. Of a session
-// that is not up it changes nothing: some routers have BFD only while BGP is up, so it fails once more. An address that no
-// peer has is ignored.
+// Down takes the session with a peer down at once, for the reason why, and keeps it down until Up, or for 5 s; for longer, up to 30 s, if
+// that happens time and again. Of a session that is not up it changes nothing: some routers have BFD only while BGP is up, so it fails once
+// more, and cannot be up before BGP is. An address that no peer has is ignored.
 func (s *Server) Down(address netip.Addr, why string) {
 	s.mu.Lock()
-	up := s.observed[address].state == Established
+	o := s.observed[address]
+	up := o.state == Established
+	if up {
+		o.revival = nextRevival(o.revival, time.Since(o.since))
+		s.observed[address] = o
+	}
 	s.mu.Unlock()
 	if up {
-		s.hold(address, why, hold{pause: revival, bfd: true})
+		s.hold(address, why, hold{pause: jitter(o.revival), bfd: true})
 	}
+}
+
+// nextRevival is the pause after a session that lived for a time, given the pause before it.
+func nextRevival(before, lived time.Duration) time.Duration {
+	if lived >= steady {
+		before = 0
+	}
+	return min(max(2*before, firstRevival), lastRevival)
 }
 
 // Up has the session dialed again that Down took down.

@@ -49,7 +49,7 @@ func (s *Server) observe(e event) {
 	s.mu.Unlock()
 
 	if e.state == Established && peer.Dynamic == announce.External && e.asn == ownASN(peer) {
-		s.hold(e.peer, fmt.Sprintf("peer has our own AS number %d, and dynamicASN is external", e.asn), hold{pause: revival})
+		s.hold(e.peer, fmt.Sprintf("peer has our own AS number %d, and dynamicASN is external", e.asn), hold{pause: lastRefusal})
 		return
 	}
 	signal(s.changed)

@@ -86,6 +86,8 @@ type observed struct {
 	flaps    uint64
 	// rebuffs is how many attempts in a row failed at the OPEN.
 	rebuffs int
+	// revival is the pause, before it was made random, after Down last took the session down.
+	revival time.Duration
 }
 
 // carriage decides what becomes of a family.

@@ -84,7 +84,7 @@ func (r *bgpRig) bfdConfigured() bool {
 }
 
 // awaitSessions waits until a router has all its sessions, with BFD up if they have it. After BFD
-// found a router dead a speaker may leave it alone for 30 s.
+// found a router dead a speaker leaves it alone for a while.
 func (r *bgpRig) awaitSessions(router string, bfd bool) {
 	r.Helper()
 	r.patiently(router+" has all its sessions", func(ctx context.Context) error {
