@@ -35,7 +35,7 @@ test-build: kube ## Build every test binary, so that nothing compiles while test
 .PHONY: test-unit
 test-unit: kube ## Run unit, property and API server tests and the seeds of the fuzz tests
 	@echo "== unit and API server tests"
-	KUBEBUILDER_ASSETS=$$(cat bin/.kube) go test -timeout 15m ./...
+	KUBEBUILDER_ASSETS=$$(cat bin/.kube) go test -timeout 15m -parallel 4 ./...
 
 .PHONY: test-e2e
 test-e2e: root deps kube ingress build ## Run the tests in network namespaces, one after the other; what failed stands at the end. Needs root
