@@ -35,7 +35,7 @@ func mayImport() map[string][]string {
 		"internal/ether":      {packet, bpf, unix},
 		"internal/arp":        {ether, bpf},
 		"internal/ndp":        {ether, bpf, unix},
-		"internal/lan":        {link, packet, bpf, unix},
+		"internal/lan":        {ether, link, bpf, unix},
 		"internal/layer2":     {name, announce, arp, ndp, link, logr, "golang.org/x/time/rate"},
 		"internal/membership": {name, logr, "github.com/hashicorp/memberlist"},
 		"internal/bfd":        {logr, unix},
@@ -49,7 +49,7 @@ func onlyIn() map[string][]string {
 	return map[string][]string{
 		"github.com/osrg/gobgp/*":         {"internal/bgp"},
 		"github.com/vishvananda/*":        {"internal/link"},
-		"github.com/mdlayher/*":           {"internal/ether", "internal/lan"},
+		"github.com/mdlayher/*":           {"internal/ether"},
 		"github.com/hashicorp/memberlist": {"internal/membership"},
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/ballast-lb/ballast/internal/ether"
 )
 
 // leftover bounds how many frames are still read when the time is over: more than the kernel
@@ -40,12 +42,12 @@ func (a *Asker) Ask(ctx context.Context, q Question) (Answer, error) {
 	if err != nil {
 		return Answer{}, fmt.Errorf("listen for answers: %w", err)
 	}
-	defer func() { _ = talk.close() }()
+	defer func() { _ = talk.Close() }()
 	crowd, err := listen(q.From.Index, otherFilter(q))
 	if err != nil {
 		return Answer{}, fmt.Errorf("listen for others: %w", err)
 	}
-	defer func() { _ = crowd.close() }()
+	defer func() { _ = crowd.Close() }()
 
 	e := &ears{heard: make(chan Answer), broken: make(chan error, 2)}
 	e.listen(talk, func(frame []byte) Answer { return answers(frame, q) })
@@ -56,7 +58,7 @@ func (a *Asker) Ask(ctx context.Context, q Question) (Answer, error) {
 	}()
 	s := &asking{question: q}
 	err = e.converse(ctx, s, talk)
-	err = errors.Join(err, talk.stop(), crowd.stop())
+	err = errors.Join(err, talk.Stop(), crowd.Stop())
 	for part := range e.heard { // until the goroutines are gone
 		s.hear(part)
 	}
@@ -78,7 +80,7 @@ type ears struct {
 
 // listen hears what comes in at s, until s is stopped or fails. What judge finds in a frame goes
 // to heard, if it is new.
-func (e *ears) listen(s *socket, judge func(frame []byte) Answer) {
+func (e *ears) listen(s *ether.Socket, judge func(frame []byte) Answer) {
 	e.listening.Go(func() {
 		buffer := make([]byte, answerLen)
 		sofar := Answer{}
@@ -89,7 +91,7 @@ func (e *ears) listen(s *socket, judge func(frame []byte) Answer) {
 			}
 		}
 		for {
-			n, err := s.read(buffer)
+			n, err := s.Read(buffer)
 			if errors.Is(err, os.ErrDeadlineExceeded) {
 				break
 			}
@@ -103,7 +105,7 @@ func (e *ears) listen(s *socket, judge func(frame []byte) Answer) {
 			}
 		}
 		for range leftover {
-			n, err := s.rest(buffer)
+			n, err := s.ReadNow(buffer)
 			if err != nil {
 				return
 			}
@@ -113,7 +115,7 @@ func (e *ears) listen(s *socket, judge func(frame []byte) Answer) {
 }
 
 // converse sends and listens until the question is over.
-func (e *ears) converse(ctx context.Context, s *asking, talk *socket) error {
+func (e *ears) converse(ctx context.Context, s *asking, talk *ether.Socket) error {
 	next := time.NewTimer(0)
 	defer next.Stop()
 	for over := false; !over; {
@@ -130,7 +132,7 @@ func (e *ears) converse(ctx context.Context, s *asking, talk *socket) error {
 				return nil
 			}
 			for _, f := range frames {
-				if err := talk.send(f); err != nil {
+				if err := talk.WriteNow(f); err != nil {
 					return fmt.Errorf("send probe: %w", err)
 				}
 			}
