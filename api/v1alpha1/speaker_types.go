@@ -96,7 +96,7 @@ type SpeakerBFDSession struct {
 	// +optional
 	RemoteState string `json:"remoteState,omitempty"`
 
-	// Diagnostic says why the session last left Up (RFC 5880 section 4.1); empty: it did not.
+	// Diagnostic says why the session is down (RFC 5880 section 4.1); empty: it is up, or never was.
 	// +optional
 	Diagnostic string `json:"diagnostic,omitempty"`
 

@@ -5,7 +5,7 @@ package v1alpha1
 // case; no alias of a Community object may have one of them.
 func WellKnownCommunity(name string) (uint32, bool) {
 	switch name {
-	case "graceful-shutdown": // RFC 8326 section 6
+	case "graceful-shutdown": // RFC 8326 section 5
 		return 0xffff0000, true
 	case "accept-own": // RFC 7611 section 2
 		return 0xffff0001, true

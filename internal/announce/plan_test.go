@@ -412,3 +412,15 @@ func TestSharersHaveOneOwner(t *testing.T) {
 		})
 	}
 }
+
+func TestAnAttributeThatIsSetToZeroIsSet(t *testing.T) {
+	t.Parallel()
+	three := announce.Attributes{Prepend: new(uint32(3)), MED: new(uint32(3)), LocalPref: new(uint32(3))}
+	zero := announce.Attributes{Prepend: new(uint32(0)), MED: new(uint32(0)), LocalPref: new(uint32(0))}
+	if u := zero.Unite(three); u.Prepends() != 0 || *u.MED != 0 || *u.LocalPref != 0 {
+		t.Errorf("the first sets zeros, and %d, %d, %d are sent", u.Prepends(), *u.MED, *u.LocalPref)
+	}
+	if u := (announce.Attributes{}).Unite(three); u.Prepends() != 3 || *u.MED != 3 || *u.LocalPref != 3 {
+		t.Errorf("the first sets nothing, and %d, %d, %d are sent", u.Prepends(), *u.MED, *u.LocalPref)
+	}
+}

@@ -35,8 +35,8 @@ type Attributes struct {
 	LocalPref *uint32
 	// MED is MULTI_EXIT_DISC (RFC 4271 section 5.1.4); nil: not sent.
 	MED *uint32
-	// Prepend is how many more times than once the own AS number stands in the AS_PATH, 0..10.
-	Prepend int
+	// Prepend is what is asked of Prepends, 0..10; nil: nothing.
+	Prepend *uint32
 	// Communities are sorted with Community.Compare and without duplicates.
 	Communities []Community
 	// Weight is the node's share of the traffic, in endpoints, sent as a link bandwidth extended community
@@ -47,8 +47,16 @@ type Attributes struct {
 
 // Equal says whether two sets of attributes are the same on the wire.
 func (a Attributes) Equal(o Attributes) bool {
-	return equal(a.LocalPref, o.LocalPref) && equal(a.MED, o.MED) && a.Prepend == o.Prepend &&
+	return equal(a.LocalPref, o.LocalPref) && equal(a.MED, o.MED) && a.Prepends() == o.Prepends() &&
 		a.Weight == o.Weight && a.Transitive == o.Transitive && slices.Equal(a.Communities, o.Communities)
+}
+
+// Prepends is how many more times than once the own AS number stands in the AS_PATH.
+func (a Attributes) Prepends() uint32 {
+	if a.Prepend == nil {
+		return 0
+	}
+	return *a.Prepend
 }
 
 func equal(x, y *uint32) bool { return x == y || x != nil && y != nil && *x == *y }
@@ -61,7 +69,7 @@ func (a Attributes) Unite(o Attributes) Attributes {
 	if a.MED == nil {
 		a.MED = o.MED
 	}
-	if a.Prepend == 0 {
+	if a.Prepend == nil {
 		a.Prepend = o.Prepend
 	}
 	if a.Weight == 0 {

@@ -12,7 +12,7 @@ type attributesKey string
 
 // keyOf returns the canonical form: equal for equal attributes, different for different ones.
 func keyOf(a announce.Attributes) attributesKey {
-	if a.LocalPref == nil && a.MED == nil && a.Prepend == 0 && a.Weight == 0 && len(a.Communities) == 0 {
+	if a.LocalPref == nil && a.MED == nil && a.Prepends() == 0 && a.Weight == 0 && len(a.Communities) == 0 {
 		return ""
 	}
 	b := make([]byte, 0, 19+13*len(a.Communities))
@@ -23,7 +23,7 @@ func keyOf(a announce.Attributes) attributesKey {
 		}
 		b = binary.BigEndian.AppendUint32(append(b, 1), *number)
 	}
-	b = binary.BigEndian.AppendUint32(b, uint32(a.Prepend))
+	b = binary.BigEndian.AppendUint32(b, a.Prepends())
 	b = binary.BigEndian.AppendUint32(b, a.Weight)
 	if a.Transitive {
 		b = append(b, 1)

@@ -191,8 +191,8 @@ func actions(attributes announce.Attributes) *api.Actions {
 	if attributes.MED != nil {
 		a.Med = &api.MedAction{Type: api.MedAction_TYPE_REPLACE, Value: int64(*attributes.MED)}
 	}
-	if attributes.Prepend > 0 {
-		a.AsPrepend = &api.AsPrependAction{UseLeftMost: true, Repeat: uint32(attributes.Prepend)}
+	if n := attributes.Prepends(); n > 0 {
+		a.AsPrepend = &api.AsPrependAction{UseLeftMost: true, Repeat: n}
 	}
 	for _, community := range attributes.Communities {
 		if !community.Large {

@@ -25,7 +25,7 @@ func TestRoutesReachThePeersTheyAreMeantForWithTheirAttributes(t *testing.T) {
 	t.Parallel()
 	external, internal := startRouter(t, "127.0.1.1", 64513, 64512), startRouter(t, "127.0.1.2", 64512, 64512)
 	s := start(t)
-	full := announce.Attributes{LocalPref: number32(300), MED: number32(0), Prepend: 2, Communities: []announce.Community{
+	full := announce.Attributes{LocalPref: number32(300), MED: number32(0), Prepend: number32(2), Communities: []announce.Community{
 		{Global: 64512, Local1: 7}, {Global: 0xffff, Local1: 0xff01}, large,
 	}}
 	s.SetPeers([]announce.Peer{external.peer("external", 64512), internal.peer("internal", 64512)})
@@ -219,7 +219,7 @@ func TestChangesDuringTheStartOfASessionArrive(t *testing.T) {
 	n := 0
 	for after := 0; after < 50 && time.Now().Before(deadline); n++ {
 		s.Set(service("even"), []announce.Route{to(fmt.Sprintf("192.0.2.%d/32", n%250), announce.Attributes{}, "r")})
-		s.Set(service("odd"), []announce.Route{to(fmt.Sprintf("198.51.100.%d/32", n%250), announce.Attributes{Prepend: n % 2}, "r")})
+		s.Set(service("odd"), []announce.Route{to(fmt.Sprintf("198.51.100.%d/32", n%250), announce.Attributes{Prepend: new(uint32(n % 2))}, "r")})
 		if up() {
 			after++
 		}

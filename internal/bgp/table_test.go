@@ -23,7 +23,7 @@ func genAttributes(t *rapid.T) announce.Attributes {
 	number := rapid.Ptr(rapid.Uint32Range(0, 2), true)
 	communities := rapid.SliceOfNDistinct(rapid.SampledFrom([]announce.Community{{Global: 1, Local1: 2}, {Global: 2, Local1: 1}, large}), 0, 3, rapid.ID).Draw(t, "communities")
 	slices.SortFunc(communities, announce.Community.Compare)
-	return announce.Attributes{LocalPref: number.Draw(t, "pref"), MED: number.Draw(t, "med"), Prepend: rapid.IntRange(0, 2).Draw(t, "prepend"), Communities: communities}
+	return announce.Attributes{LocalPref: number.Draw(t, "pref"), MED: number.Draw(t, "med"), Prepend: new(rapid.Uint32Range(0, 2).Draw(t, "prepend")), Communities: communities}
 }
 
 func genRoutes(t *rapid.T) []announce.Route {
@@ -137,7 +137,7 @@ func plain(d distribution) map[name.PeerName]string {
 				}
 				return fmt.Sprint(*n)
 			}
-			peers[peer] = fmt.Sprint(value(s.LocalPref), value(s.MED), s.Prepend, s.Communities)
+			peers[peer] = fmt.Sprint(value(s.LocalPref), value(s.MED), s.Prepends(), s.Communities)
 		}
 	}
 	return peers
@@ -182,7 +182,7 @@ func TestMarksRunOutWithoutHarm(t *testing.T) {
 	t.Parallel()
 	m := newMarks()
 	one := func(n int) distribution {
-		return distribution{{Attributes: announce.Attributes{Prepend: n + 1}, peers: somePeers[:1]}}
+		return distribution{{Attributes: announce.Attributes{Prepend: new(uint32(n + 1))}, peers: somePeers[:1]}}
 	}
 	for n := range maxMarks {
 		if _, _, err := m.acquire(one(n), ipv4); err != nil {

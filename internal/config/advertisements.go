@@ -1,11 +1,11 @@
 package config
 
 import (
+	"net/netip"
 	"path"
 	"reflect"
 	"slices"
 
-	"go4.org/netipx"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ballast-lb/ballast/api/v1alpha1"
@@ -69,7 +69,7 @@ func (c *compiler) preferences(advertisement string, terms []v1alpha1.PreferredN
 	return list
 }
 
-func (c *compiler) bgpAdvertisements(o Objects, aliases map[string]announce.Community) []announce.BGPAdvertisement {
+func (c *compiler) bgpAdvertisements(o Objects, pools []compiledPool, aliases map[string]announce.Community) []announce.BGPAdvertisement {
 	var list []announce.BGPAdvertisement
 	for _, obj := range byAge(o.BGP) {
 		spec := obj.Spec
@@ -79,10 +79,7 @@ func (c *compiler) bgpAdvertisements(o Objects, aliases map[string]announce.Comm
 				spec.NamespaceSelectors, spec.ServiceSelectors, spec.NodeSelectors,
 			}, o),
 			Length4: length(spec.AggregationLength, 32), Length6: length(spec.AggregationLengthV6, 128),
-			Attributes: announce.Attributes{LocalPref: uint32Of(spec.LocalPref), MED: uint32Of(spec.MED)},
-		}
-		if spec.ASPathPrepend != nil {
-			adv.Prepend = int(*spec.ASPathPrepend)
+			Attributes: announce.Attributes{LocalPref: uint32Of(spec.LocalPref), MED: uint32Of(spec.MED), Prepend: uint32Of(spec.ASPathPrepend)},
 		}
 		for _, peer := range spec.Peers {
 			if !slices.ContainsFunc(o.Peers, func(p v1alpha1.BGPPeer) bool { return p.Name == peer }) {
@@ -102,35 +99,26 @@ func (c *compiler) bgpAdvertisements(o Objects, aliases map[string]announce.Comm
 		adv.Communities = slices.Compact(adv.Communities)
 		adv.Weigh = spec.WeightByEndpoints == v1alpha1.WeightNonTransitive || spec.WeightByEndpoints == v1alpha1.WeightTransitive
 		adv.Transitive = spec.WeightByEndpoints == v1alpha1.WeightTransitive
-		c.tooWide(o, adv)
+		c.tooWide(pools, adv)
 		c.conflicts(o, adv, list)
 		list = append(list, adv)
 	}
 	return list
 }
 
-// tooWide reports an aggregate that is wider than every pool that the advertisement can select.
-func (c *compiler) tooWide(o Objects, adv announce.BGPAdvertisement) {
-	if adv.Length4 == 32 && adv.Length6 == 128 {
-		return
-	}
-	for _, p := range byAge(o.Pools) {
-		if !adv.Pools.Matches(name.PoolName(p.Name), p.Labels) {
+// tooWide reports an advertisement some of whose aggregates do not lie wholly in the pool that their addresses are from. In
+// a range without gaps, only the aggregates at its ends can be such.
+func (c *compiler) tooWide(pools []compiledPool, adv announce.BGPAdvertisement) {
+	for _, p := range pools {
+		if !adv.Pools.Matches(p.Name, p.labels) {
 			continue
 		}
-		quiet := &compiler{}
-		excluded := quiet.ranges("", p.Spec.Exclude)
-		for _, r := range quiet.ranges("", p.Spec.Addresses) {
+		for _, r := range p.announce.Ranges() {
 			bits := adv.Length4
 			if r.From().Is6() {
 				bits = adv.Length6
 			}
-			first, err := r.From().Prefix(bits)
-			if err != nil || bits == r.From().BitLen() {
-				continue
-			}
-			cut := slices.ContainsFunc(excluded, func(x netipx.IPRange) bool { return x.Overlaps(r) })
-			if cut || !r.Contains(first.Addr()) || !r.Contains(netipx.RangeOfPrefix(first).To()) {
+			if !p.announce.ContainsPrefix(aggregate(r.From(), bits)) || !p.announce.ContainsPrefix(aggregate(r.To(), bits)) {
 				c.problem(KindBGP, string(adv.Name), v1alpha1.ReasonAggregateTooWide,
 					"Aggregates of length /%d do not all lie wholly in what IPAddressPool %s hands out; where they do not, host routes are announced.", bits, p.Name)
 				break
@@ -138,6 +126,8 @@ func (c *compiler) tooWide(o Objects, adv announce.BGPAdvertisement) {
 		}
 	}
 }
+
+func aggregate(a netip.Addr, bits int) netip.Prefix { return netip.PrefixFrom(a, bits).Masked() }
 
 // conflicts reports an advertisement that asks for another value of an attribute than an older one does for the same
 // routes to the same peer. The older one is right.
@@ -147,7 +137,7 @@ func (c *compiler) conflicts(o Objects, adv announce.BGPAdvertisement, older []a
 		for field, differs := range map[string]bool{
 			"localPref":         different(other.LocalPref, adv.LocalPref),
 			"med":               different(other.MED, adv.MED),
-			"asPathPrepend":     other.Prepend != 0 && adv.Prepend != 0 && other.Prepend != adv.Prepend,
+			"asPathPrepend":     different(other.Prepend, adv.Prepend),
 			"weightByEndpoints": other.Weigh && adv.Weigh && other.Transitive != adv.Transitive,
 		} {
 			if differs {
@@ -185,7 +175,7 @@ func length(l *int32, host int) int {
 }
 
 // uint32Of converts what the schema holds within 0..4294967295.
-func uint32Of(n *int64) *uint32 {
+func uint32Of[N int32 | int64](n *N) *uint32 {
 	if n == nil {
 		return nil
 	}

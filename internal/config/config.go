@@ -79,7 +79,7 @@ func Compile(o Objects) Compiled {
 		Announce: announce.Config{
 			Pools: announcePools(pools),
 			L2:    c.l2Advertisements(o),
-			BGP:   c.bgpAdvertisements(o, aliases),
+			BGP:   c.bgpAdvertisements(o, pools, aliases),
 			Peers: peers,
 		},
 		Settings: settings(o.Settings),

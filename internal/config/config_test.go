@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -192,6 +193,96 @@ func TestAdvertisementsAndPeers(t *testing.T) {
 	}
 }
 
+func TestPeersThatAreInEachOthersWay(t *testing.T) {
+	t.Parallel()
+	asn := int64(64513)
+	west := []metav1.LabelSelector{{MatchLabels: map[string]string{"zone": "west"}}}
+	east := []metav1.LabelSelector{{MatchLabels: map[string]string{"zone": "east"}}}
+	type peer struct {
+		address, id string
+		nodes       []metav1.LabelSelector
+	}
+	for _, tc := range []struct {
+		name  string
+		peers []peer // the oldest first
+		want  string // reasons, by peer
+	}{
+		{"two routers", []peer{{"192.0.2.1", "", nil}, {"192.0.2.2", "", nil}}, ""},
+		{"one router twice", []peer{{"192.0.2.1", "", nil}, {"192.0.2.1", "", nil}}, "p2 Invalid"},
+		{"one router, on some nodes twice", []peer{{"192.0.2.1", "", west}, {"192.0.2.1", "", nil}}, "p2 Invalid"},
+		{"one router, from different nodes", []peer{{"192.0.2.1", "", west}, {"192.0.2.1", "", east}}, ""},
+		{"one router ID", []peer{{"192.0.2.1", "10.0.0.1", nil}, {"192.0.2.2", "10.0.0.1", nil}}, ""},
+		{"one that does not say", []peer{{"192.0.2.1", "10.0.0.1", nil}, {"192.0.2.2", "", nil}}, ""},
+		{"two router IDs", []peer{{"192.0.2.1", "10.0.0.1", nil}, {"192.0.2.2", "10.0.0.2", nil}}, "p2 RouterIDConflict"},
+		{"two router IDs of different nodes", []peer{{"192.0.2.1", "10.0.0.1", west}, {"192.0.2.2", "10.0.0.2", east}}, ""},
+		{"a conflict with one that is not the oldest", []peer{{"192.0.2.1", "10.0.0.1", west}, {"192.0.2.2", "10.0.0.2", east}, {"192.0.2.3", "10.0.0.3", east}}, "p3 RouterIDConflict"},
+		{"as the oldest, after one that was not right", []peer{{"192.0.2.1", "10.0.0.1", nil}, {"192.0.2.2", "10.0.0.2", nil}, {"192.0.2.3", "10.0.0.1", nil}}, "p2 RouterIDConflict"},
+		{"as the oldest, which is for fewer nodes", []peer{{"192.0.2.1", "10.0.0.1", west}, {"192.0.2.2", "10.0.0.2", east}, {"192.0.2.3", "10.0.0.1", nil}}, "p3 RouterIDConflict"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			var o config.Objects
+			for i, p := range tc.peers {
+				o.Peers = append(o.Peers, v1alpha1.BGPPeer{ObjectMeta: meta(fmt.Sprintf("p%d", i+1), i+1), Spec: v1alpha1.BGPPeerSpec{
+					MyASN: 64512, PeerASN: &asn, PeerAddress: p.address, RouterID: p.id, NodeSelectors: p.nodes,
+				}})
+			}
+			c := config.Compile(o)
+			var got []string
+			for _, p := range c.Problems {
+				got = append(got, p.Name+" "+string(p.Reason))
+			}
+			if strings.Join(got, ", ") != tc.want || len(c.Announce.Peers) != len(tc.peers) {
+				t.Errorf("problems %v and %d peers, want %q and %d", c.Problems, len(c.Announce.Peers), tc.want, len(tc.peers))
+			}
+		})
+	}
+}
+
+func TestAggregatesThatThePoolsDoNotHold(t *testing.T) {
+	t.Parallel()
+	for _, tc := range []struct {
+		name      string
+		addresses []string
+		exclude   []string
+		bits      int32
+		wide      bool
+	}{
+		{"the pool is one", []string{"192.0.2.0/24"}, nil, 24, false},
+		{"the pool is several", []string{"192.0.2.0/24"}, nil, 26, false},
+		{"the pool is less", []string{"192.0.2.0/24"}, nil, 20, true},
+		{"the last is cut off", []string{"192.0.2.0-192.0.2.100"}, nil, 26, true},
+		{"the first is cut off", []string{"192.0.2.10-192.0.2.127"}, nil, 26, true},
+		{"two entries are one", []string{"192.0.2.0/25", "192.0.2.128/25"}, nil, 24, false},
+		{"one is excluded in part", []string{"192.0.2.0/24"}, []string{"192.0.2.77"}, 26, true},
+		{"one is excluded wholly", []string{"192.0.2.0/24"}, []string{"192.0.2.64/26"}, 26, false},
+		{"host routes", []string{"192.0.2.10-192.0.2.100"}, []string{"192.0.2.77"}, 32, false},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			p := pool("p", 1, tc.addresses...)
+			p.Spec.Exclude = tc.exclude
+			c := config.Compile(config.Objects{
+				Pools: []v1alpha1.IPAddressPool{p},
+				BGP:   []v1alpha1.BGPAdvertisement{{ObjectMeta: meta("adv", 1), Spec: v1alpha1.BGPAdvertisementSpec{AggregationLength: &tc.bits}}},
+			})
+			reason := v1alpha1.Reason("")
+			if tc.wide {
+				reason = v1alpha1.ReasonAggregateTooWide
+			}
+			expect(t, c.Problems, reason, "host routes are announced")
+		})
+	}
+	older, younger, bits := pool("older", 1, "192.0.2.0/26"), pool("younger", 2, "192.0.2.0/24"), int32(24)
+	c := config.Compile(config.Objects{
+		Pools: []v1alpha1.IPAddressPool{older, younger},
+		BGP:   []v1alpha1.BGPAdvertisement{{ObjectMeta: meta("adv", 1), Spec: v1alpha1.BGPAdvertisementSpec{AggregationLength: &bits, IPAddressPools: []string{"younger"}}}},
+	})
+	if !slices.ContainsFunc(c.Problems, func(p config.Problem) bool { return p.Reason == v1alpha1.ReasonAggregateTooWide }) {
+		t.Errorf("an older pool has a part of the aggregate: %v", c.Problems)
+	}
+}
+
 func TestAttributesThatDisagreeAreSaidOfTheNewerAdvertisement(t *testing.T) {
 	t.Parallel()
 	value := func(n int64) *int64 { return &n }
@@ -214,6 +305,7 @@ func TestAttributesThatDisagreeAreSaidOfTheNewerAdvertisement(t *testing.T) {
 		{"a peer in common", v1alpha1.BGPAdvertisementSpec{MED: value(5), Peers: []string{"a"}}, v1alpha1.BGPAdvertisementSpec{MED: value(6)}, "[med]"},
 		{"different nodes", v1alpha1.BGPAdvertisementSpec{MED: value(5), NodeSelectors: west}, v1alpha1.BGPAdvertisementSpec{MED: value(6), NodeSelectors: east}, ""},
 		{"different pools", v1alpha1.BGPAdvertisementSpec{MED: value(5), IPAddressPools: []string{"p"}}, v1alpha1.BGPAdvertisementSpec{MED: value(6), IPAddressPools: []string{"q"}}, ""},
+		{"no prepending is a value too", v1alpha1.BGPAdvertisementSpec{ASPathPrepend: new(int32(0))}, v1alpha1.BGPAdvertisementSpec{ASPathPrepend: new(int32(3))}, "[asPathPrepend]"},
 		{"host routes and aggregates", v1alpha1.BGPAdvertisementSpec{MED: value(5)}, v1alpha1.BGPAdvertisementSpec{MED: value(6), AggregationLength: &bits}, ""},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -222,8 +314,8 @@ func TestAttributesThatDisagreeAreSaidOfTheNewerAdvertisement(t *testing.T) {
 				BGP:   []v1alpha1.BGPAdvertisement{adv("two", 2, tc.two), adv("one", 1, tc.one)},
 				Pools: []v1alpha1.IPAddressPool{pool("p", 1, "192.0.2.0/24"), pool("q", 1, "198.51.100.0/24")},
 			}
-			for _, p := range []string{"a", "b"} {
-				o.Peers = append(o.Peers, v1alpha1.BGPPeer{ObjectMeta: meta(p, 1), Spec: v1alpha1.BGPPeerSpec{MyASN: 1, PeerASN: value(2), PeerAddress: "192.0.2.1"}})
+			for p, address := range map[string]string{"a": "192.0.2.1", "b": "192.0.2.2"} {
+				o.Peers = append(o.Peers, v1alpha1.BGPPeer{ObjectMeta: meta(p, 1), Spec: v1alpha1.BGPPeerSpec{MyASN: 1, PeerASN: value(2), PeerAddress: address}})
 			}
 			reason := v1alpha1.ReasonAttributeConflict
 			if tc.says == "" {
@@ -250,6 +342,23 @@ func TestBGPPeerFields(t *testing.T) {
 		Name: "p", MyASN: 64512, LocalASN: 64599, Dynamic: announce.External, Interface: "eth0", Port: 179, TTLSecurity: 3, Hold: announce.HoldForever,
 		IPv4: true, IPv6: true, GracefulRestart: time.Minute,
 		BFD: announce.BFD{Receive: 300 * time.Millisecond, Transmit: 100 * time.Millisecond, Multiplier: 5, Passive: true, MinimumTTL: 254},
+	}
+	if len(c.Problems) > 0 || len(c.Announce.Peers) != 1 || c.Announce.Peers[0].Peer != want {
+		t.Errorf("problems %v, got %+v, want %+v", c.Problems, c.Announce.Peers, want)
+	}
+}
+
+func TestOtherBGPPeerFields(t *testing.T) {
+	t.Parallel()
+	asn, port := int64(64513), int32(1790)
+	of := func(d time.Duration) *metav1.Duration { return &metav1.Duration{Duration: d} }
+	c := config.Compile(config.Objects{Peers: []v1alpha1.BGPPeer{{ObjectMeta: meta("p", 1), Spec: v1alpha1.BGPPeerSpec{
+		MyASN: 64512, PeerASN: &asn, PeerAddress: "2001:db8::1", PeerPort: &port, SourceAddress: "2001:db8::2", RouterID: "10.0.0.1", EBGPMultiHop: true,
+		HoldTime: of(9 * time.Second), KeepaliveTime: of(2 * time.Second), ConnectTime: of(5 * time.Second), IPFamilies: []corev1.IPFamily{corev1.IPv4Protocol},
+	}}}})
+	want := announce.Peer{
+		Name: "p", MyASN: 64512, PeerASN: 64513, Address: netip.MustParseAddr("2001:db8::1"), Port: 1790, Source: netip.MustParseAddr("2001:db8::2"),
+		RouterID: netip.MustParseAddr("10.0.0.1"), MultiHop: true, Hold: 9 * time.Second, Keepalive: 2 * time.Second, Connect: 5 * time.Second, IPv4: true,
 	}
 	if len(c.Problems) > 0 || len(c.Announce.Peers) != 1 || c.Announce.Peers[0].Peer != want {
 		t.Errorf("problems %v, got %+v, want %+v", c.Problems, c.Announce.Peers, want)

@@ -23,7 +23,8 @@ func (c *compiler) peers(o Objects) []announce.NodePeer {
 	var list []announce.NodePeer
 	for _, obj := range byAge(o.Peers) {
 		if p, ok := c.peer(obj, o); ok && !obj.Spec.Disabled {
-			c.routerID(obj, p, list)
+			c.routerID(p, list)
+			c.sameRouter(p, list)
 			list = append(list, p)
 		}
 	}
@@ -32,14 +33,37 @@ func (c *compiler) peers(o Objects) []announce.NodePeer {
 
 // routerID reports a peer that asks for another router ID than an older one, where both
 // are for the same nodes as written.
-func (c *compiler) routerID(obj v1alpha1.BGPPeer, p announce.NodePeer, older []announce.NodePeer) {
-	i := slices.IndexFunc(older, func(o announce.NodePeer) bool { return o.RouterID.IsValid() })
-	if i < 0 || !p.RouterID.IsValid() || p.RouterID == older[i].RouterID {
+func (c *compiler) routerID(p announce.NodePeer, older []announce.NodePeer) {
+	if !p.RouterID.IsValid() {
 		return
 	}
-	if other := older[i]; len(p.Nodes) == 0 || len(other.Nodes) == 0 || reflect.DeepEqual(p.Nodes, other.Nodes) {
-		c.problem(KindPeer, obj.Name, v1alpha1.ReasonRouterIDConflict, "The older BGPPeer %s asks for the router ID %s on the same nodes; a node has one. There is no session where both apply.", other.Name, other.RouterID)
+	for _, other := range older {
+		if !other.RouterID.IsValid() || !meetAsWritten(p, other) {
+			continue
+		}
+		if p.RouterID != other.RouterID {
+			c.problem(KindPeer, string(p.Name), v1alpha1.ReasonRouterIDConflict, "The older BGPPeer %s asks for the router ID %s on the same nodes; a node has one. There is no session where both apply.", other.Name, other.RouterID)
+			return
+		}
+		if len(other.Nodes) == 0 || len(p.Nodes) > 0 {
+			return // on all of the peer's nodes, this one is right
+		}
 	}
+}
+
+// sameRouter reports a peer with the address, or the interface, of an older one, where both are for the same nodes as written.
+func (c *compiler) sameRouter(p announce.NodePeer, older []announce.NodePeer) {
+	i := slices.IndexFunc(older, func(o announce.NodePeer) bool {
+		return o.Address == p.Address && o.Interface == p.Interface && meetAsWritten(p, o)
+	})
+	if i >= 0 {
+		c.problem(KindPeer, string(p.Name), v1alpha1.ReasonInvalid, "The older BGPPeer %s is for the same router on the same nodes; a node has one session with a router. There is no session where both apply.", older[i].Name)
+	}
+}
+
+// meetAsWritten says whether two peers are for the same nodes, as far as their selectors alone tell.
+func meetAsWritten(a, b announce.NodePeer) bool {
+	return len(a.Nodes) == 0 || len(b.Nodes) == 0 || reflect.DeepEqual(a.Nodes, b.Nodes)
 }
 
 func (c *compiler) peer(obj v1alpha1.BGPPeer, o Objects) (announce.NodePeer, bool) {

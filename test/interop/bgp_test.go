@@ -24,7 +24,7 @@ func TestRoutesReachFRR(t *testing.T) {
 	six.start(six.node6, 64500)
 	inner.start(inner.node4, 64512)
 	n.setPeers(four.peer4(64512), six.peer6(64500), inner.peer4(64512))
-	all := announce.Attributes{LocalPref: number32(300), MED: number32(50), Prepend: 2, Communities: []announce.Community{
+	all := announce.Attributes{LocalPref: number32(300), MED: number32(50), Prepend: number32(2), Communities: []announce.Community{
 		{Global: 64512, Local1: 7}, {Global: 0xffff, Local1: 0xff01}, {Large: true, Global: 4200000001, Local1: 1, Local2: 2},
 	}}
 	const words = "64512:7 no-export 4200000001:1:2"

@@ -52,6 +52,7 @@ func features() []feature {
 		{rowBFD, bfdSession},
 		{rowBFD6, bfdOver6},
 		{rowBFDMultiHop, bfdMultiHop},
+		{"BFD on the node alone", bfdAlone},
 		{rowRestartBFD, gracefulRestartBFD},
 	}
 }
@@ -184,7 +185,7 @@ func multiHop(c *cell) {
 // localASN is what the daemon takes the node for.
 func localASN(c *cell) {
 	c.site.nodeASN, c.peer.LocalASN = 64599, 64599
-	c.begin(c.to(one, announce.Attributes{}), c.to(two, announce.Attributes{Prepend: 1}))
+	c.begin(c.to(one, announce.Attributes{}), c.to(two, announce.Attributes{Prepend: number32(1)}))
 	c.want(one, c.via4("path 64599"))
 	c.want(two, c.via4("path 64599 64599"))
 }

@@ -143,6 +143,24 @@ func (c *cell) steady() {
 	c.established()
 }
 
+// bfdAlone: BFD that never comes up does not block BGP, and takes no session down.
+func bfdAlone(c *cell) {
+	c.watched()
+	c.site.bfd = false
+	c.begin(c.plain(one)...)
+	c.want(one, c.via4("path 64512"))
+	c.until("BFD to have tried for more than its detection time", func() (bool, string) {
+		now := c.n.ask(request{Call: "Peers"})
+		tried := len(now.BFD) > 0 && now.BFD[0].State == bfd.Down && time.Since(now.BFD[0].Since) > bfdMultiplier*c.peer.BFD.Transmit && now.BFD[0].Sent > 0
+		return tried, fmt.Sprintf("%+v", now.BFD)
+	})
+	c.established()
+	c.want(one, c.via4("path 64512"))
+	if state := c.n.peer(c.peer.Name); state.Flaps > 0 {
+		c.Errorf("the session was down: %+v", state)
+	}
+}
+
 func bfdFails(c *cell) {
 	prefix, words := one, c.via4("path 64512")
 	if c.site.ipv6 {

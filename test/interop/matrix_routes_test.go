@@ -57,7 +57,7 @@ func localPreference(c *cell) {
 }
 
 func prepending(c *cell) {
-	c.begin(c.to(one, announce.Attributes{Prepend: 2}), c.to(two, announce.Attributes{Prepend: 10}))
+	c.begin(c.to(one, announce.Attributes{Prepend: number32(2)}), c.to(two, announce.Attributes{Prepend: number32(10)}))
 	c.want(one, c.via4("path 64512 64512 64512"))
 	c.want(two, fmt.Sprintf("via %s path %s", c.r.node4, strings.TrimSpace(strings.Repeat("64512 ", 11))))
 }
