@@ -6,9 +6,9 @@ import (
 )
 
 const (
-	// joinsAtOnce bounds the joins that run at the same time. Once one has met somebody, most
-	// peers turn out to be members already and need no join.
-	joinsAtOnce = 16
+	// joinsAtOnce bounds the joins that run at the same time. It is more than a LAN has speakers: all are tried at once, since
+	// a join of a node that is away hangs for seconds, and nothing is announced before all are tried.
+	joinsAtOnce = 256
 
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 5 * time.Second

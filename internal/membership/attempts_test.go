@@ -15,7 +15,7 @@ import (
 func somePeers(n int) []Peer {
 	var list []Peer
 	for i := range n {
-		list = append(list, Peer{Name: name.NodeName(fmt.Sprintf("n%d", i)), Address: netip.AddrFrom4([4]byte{192, 0, 2, byte(i)})})
+		list = append(list, Peer{Name: name.NodeName(fmt.Sprintf("n%d", i)), Address: netip.AddrFrom4([4]byte{198, 18, byte(i >> 8), byte(i)})})
 	}
 	return list
 }
@@ -51,6 +51,21 @@ func TestAttemptsTryAllPeersAtOnceAndAbsentOnesLessAndLessOften(t *testing.T) {
 	}
 	if want := []time.Duration{250 * ms, 500 * ms, 1000 * ms, 2000 * ms, 4000 * ms, lastRetry, lastRetry}; !slices.Equal(tries, want) {
 		t.Errorf("tried after %v, want %v", tries, want)
+	}
+}
+
+func TestAllPeersOfALargeLANAreTriedAtOnce(t *testing.T) {
+	t.Parallel()
+	if started := newAttempts().start(somePeers(200), nil, time.Unix(1_000_000, 0)); len(started) != 200 {
+		t.Errorf("%d of 200 are tried", len(started))
+	}
+	a, peers, now := newAttempts(), somePeers(300), time.Unix(1_000_000, 0)
+	if started := a.start(peers, nil, now); len(started) != joinsAtOnce {
+		t.Errorf("%d of 300 are tried", len(started))
+	}
+	a.done(peers[0].Address, absent, now, 0)
+	if started := a.start(peers, nil, now); !slices.Equal(started, peers[joinsAtOnce:joinsAtOnce+1]) {
+		t.Errorf("when one has ended, %v begin", started)
 	}
 }
 

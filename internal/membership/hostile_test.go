@@ -11,8 +11,8 @@ import (
 func TestAMemberGoesOnUnderHostileTraffic(t *testing.T) {
 	t.Parallel()
 	at, k := hosts(3), key(1)
-	a, _ := start(t, member(at[0], k))
-	b, _ := start(t, member(at[1], k))
+	a, _ := start(t, answered(at[0], k))
+	b, _ := start(t, answered(at[1], k))
 	a.SetPeers(at)
 	b.SetPeers(at)
 	await(t, a.Views(), true, "a", "b")
@@ -59,7 +59,7 @@ func TestAMemberGoesOnUnderHostileTraffic(t *testing.T) {
 		}
 	}
 	// While the flood is there, a member joins.
-	c, _ := start(t, member(at[2], k))
+	c, _ := start(t, answered(at[2], k))
 	c.SetPeers(at)
 	await(t, c.Views(), true, "a", "b", "c")
 	await(t, a.Views(), true, "a", "b", "c")

@@ -122,7 +122,7 @@ func TestMembersChangeTheirKeysOneAfterTheOther(t *testing.T) {
 	at := hosts(3)
 	var members []*Membership
 	for _, p := range at {
-		m, _ := start(t, member(p, key(1)))
+		m, _ := start(t, answered(p, key(1)))
 		m.SetPeers(at)
 		members = append(members, m)
 	}
