@@ -222,7 +222,7 @@ func (o *owner) act(now time.Time) time.Time {
 	return again
 }
 
-// hangUp closes the session's socket; the next packet opens another.
+// hangUp closes the session's socket.
 func (s *session) hangUp() {
 	if s.link != nil {
 		_ = s.link.Close()
@@ -235,38 +235,55 @@ func (o *owner) transmit(s *session, now time.Time) {
 	if s.state != Up && now.Sub(s.dialed) > redial {
 		s.hangUp()
 	}
-	if s.link == nil && !now.Before(s.retry.again) {
-		link, err := o.open.dial(s.Session)
-		if err != nil {
-			s.err = err.Error()
-			s.retry.failed(now)
-		} else {
-			s.link, s.dialed, s.err, s.retry = link, now, "", retry{}
-		}
-	}
+	o.dial(s, now)
 	for {
 		p, some := s.outgoing(now, rand.Float64())
 		if !some {
 			return
 		}
-		if s.link == nil {
-			continue
-		}
-		_, err := s.link.Write(p.Append(make([]byte, 0, packetLength)))
-		switch {
-		case errors.Is(err, syscall.ECONNREFUSED): // of an earlier packet: the router has no BFD just now
-			s.err = notListening
-		case err != nil: // the socket may be of an address that is gone
-			s.err = err.Error()
-			s.hangUp()
-			s.retry.failed(now)
-		default:
-			if s.state != Down {
-				s.err = ""
-			}
-			s.sent++
+		b := p.Append(make([]byte, 0, packetLength))
+		if !s.write(b, now) && s.state == Up {
+			o.dial(s, now) // at once: the router waits for three packets or so, and this is one
+			s.write(b, now)
 		}
 	}
+}
+
+// dial opens a socket if there is none. Only a session that is up does so without pauses after failures.
+func (o *owner) dial(s *session, now time.Time) {
+	if s.link != nil || s.state != Up && now.Before(s.retry.again) {
+		return
+	}
+	link, err := o.open.dial(s.Session)
+	if err != nil {
+		s.err = err.Error()
+		s.retry.failed(now)
+		return
+	}
+	s.link, s.dialed, s.err, s.retry = link, now, "", retry{}
+}
+
+// write sends a packet if there is a socket. It is false if a new socket might do better.
+func (s *session) write(b []byte, now time.Time) bool {
+	if s.link == nil {
+		return false
+	}
+	_, err := s.link.Write(b)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED): // of an earlier packet: the router has no BFD just now
+		s.err = notListening
+	case err != nil: // the socket may be of an address that is gone
+		s.err = err.Error()
+		s.hangUp()
+		s.retry.failed(now)
+		return false
+	default:
+		if s.state != Down {
+			s.err = ""
+		}
+		s.sent++
+	}
+	return true
 }
 
 // schedule puts the session where it belongs in the queue, and publishes its status.

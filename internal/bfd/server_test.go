@@ -2,6 +2,7 @@ package bfd
 
 import (
 	"bytes"
+	"context"
 	"net/netip"
 	"slices"
 	"strings"
@@ -38,7 +39,7 @@ func TestASessionComesUpAndNegotiatesItsTimers(t *testing.T) {
 		w.set(func(w *wire) { w.heard = map[netip.Addr][]Packet{} })
 		time.Sleep(40 * time.Second)
 		n := len(w.said(left))
-		if n < 100 || n > 134 { // 40 s / 400 ms, a quarter less at most
+		if n < 105 || n > 130 { // 40 s / 400 ms are 100; with a quarter less at most, and an eighth on average, 114
 			t.Errorf("%d packets in 40 s", n)
 		}
 		for _, p := range w.said(left) {
@@ -189,6 +190,78 @@ func TestPacketsFromFurtherAwayAreRejected(t *testing.T) {
 			}
 			a.end(t)
 			b.end(t)
+		}
+	})
+}
+
+func TestIntervalsAreShortenedAtRandom(t *testing.T) {
+	t.Parallel()
+	for _, x := range []struct {
+		multiplier  uint8
+		least, most time.Duration
+	}{{3, 75 * ms, 100 * ms}, {2, 75 * ms, 100 * ms}, {1, 75 * ms, 90 * ms}} { // RFC 5880 section 6.8.7
+		s := to(right)
+		s.Multiplier = x.multiplier
+		m := newMachine(s, 1, time.Unix(1000, 0))
+		m.state = Init
+		m.take(Packet{State: Up, Multiplier: 3, My: 9, Your: 1, DesiredMinTx: 100 * ms, RequiredMinRx: 100 * ms}, time.Unix(1000, 0))
+		if least, most := m.jittered(0), m.jittered(1); least != x.least || most != x.most {
+			t.Errorf("multiplier %d: %s to %s, want %s to %s", x.multiplier, least, most, x.least, x.most)
+		}
+	}
+}
+
+// A node may have more routers than anybody has: each is watched for itself.
+func TestHundredsOfSessionsComeUpAndFailOneByOne(t *testing.T) {
+	t.Parallel()
+	const routers = 300
+	synctest.Test(t, func(t *testing.T) {
+		w := newWire()
+		node := New(Config{open: w.end(left)})
+		var sessions []Session
+		var all []*party
+		for i := range routers {
+			address := netip.AddrFrom4([4]byte{198, 51, byte(100 + i/200), byte(i % 200)})
+			sessions = append(sessions, to(address))
+			all = append(all, w.party(t, address, to(left)))
+		}
+		node.Set(sessions)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- node.Run(ctx) }()
+		downs := map[netip.Addr]int{}
+		go func() {
+			for {
+				select {
+				case <-ctx.Done():
+					return
+				case x := <-node.Transitions():
+					if x.From == Up {
+						downs[x.Peer]++
+					}
+				}
+			}
+		}()
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		for _, s := range node.Sessions() {
+			if s.State != Up || s.Downs != 0 || s.DetectionTime != 300*ms {
+				t.Errorf("%s: %s after %d failures, detects after %s", s.Peer, s.State, s.Downs, s.DetectionTime)
+			}
+		}
+		silenced := sessions[7].Peer
+		w.set(func(w *wire) { delete(w.ends, silenced) }) // it hears nothing any more, and then says that it is down
+		time.Sleep(time.Second)
+		synctest.Wait()
+		if len(downs) != 1 || downs[silenced] != 1 {
+			t.Errorf("one of %d routers failed, and these were said to: %v", routers, downs)
+		}
+		for _, p := range all {
+			p.end(t)
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -112,6 +112,7 @@ func (e *engine) stop(quietly bool) error {
 		err := e.gobgp.StopBgp(ctx, &api.StopBgpRequest{AllowGracefulRestart: quietly})
 		if err == nil {
 			<-e.served
+			e.gobgp.Stop() // what StopBgp leaves running
 		}
 		return err
 	})

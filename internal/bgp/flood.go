@@ -38,7 +38,7 @@ func (s *Server) flooded(address netip.Addr) {
 	s.mu.Lock()
 	before := s.held[address]
 	s.mu.Unlock()
-	if before.pause > 0 && before.active(time.Now()) {
+	if before.keeps(time.Now()) {
 		return // it is being taken down
 	}
 	why := fmt.Sprintf("peer sent more than %d routes of a family, none of which is wanted: have it send none", maxReceived)

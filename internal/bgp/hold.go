@@ -13,6 +13,8 @@ const (
 	firstRevival = 5 * time.Second
 	lastRevival  = 30 * time.Second
 	steady       = time.Minute
+	// hastyRevival is the longest of these pauses that Up ends: a path that loses packets has BFD up and down for ever.
+	hastyRevival = 10 * time.Second
 	// patientTries is how many attempts in a row may fail at the OPEN before a peer is dialed less often, with a pause that
 	// doubles from firstRetry to lastRefusal; gobgp itself dials again within 2 s, for ever.
 	patientTries = 3
@@ -22,7 +24,7 @@ const (
 // hold is why and for how long a session is kept down.
 type hold struct {
 	until time.Time
-	// pause is what until was made of. bfd says that Up ends it.
+	// pause is how long it is, up to a half of it less at random. bfd says that Up ends it.
 	pause time.Duration
 	bfd   bool
 	// seen says that the worker knows of it. Before, it does not end: gobgp may have the session still.
@@ -30,6 +32,9 @@ type hold struct {
 }
 
 func (h hold) active(now time.Time) bool { return !h.seen || now.Before(h.until) }
+
+// keeps says whether a session is kept down still, and not only about to begin anew.
+func (h hold) keeps(now time.Time) bool { return h.pause > 0 && h.active(now) }
 
 // Down takes the session with a peer down at once, for the reason why, and keeps it down until Up, or for 5 s; for longer, up to 30 s, if
 // that happens time and again. Of a session that is not up it changes nothing: some routers have BFD only while BGP is up, so it fails once
@@ -44,7 +49,7 @@ func (s *Server) Down(address netip.Addr, why string) {
 	}
 	s.mu.Unlock()
 	if up {
-		s.hold(address, why, hold{pause: jitter(o.revival), bfd: true})
+		s.hold(address, why, hold{pause: o.revival, bfd: true})
 	}
 }
 
@@ -56,11 +61,11 @@ func nextRevival(before, lived time.Duration) time.Duration {
 	return min(max(2*before, firstRevival), lastRevival)
 }
 
-// Up has the session dialed again that Down took down.
+// Up has the session dialed again that Down took down, unless that happened time and again.
 func (s *Server) Up(address netip.Addr) {
 	s.mu.Lock()
 	h, found := s.held[address]
-	if found && h.bfd {
+	if found && h.bfd && h.pause <= hastyRevival {
 		if h.until = time.Now(); h.seen {
 			delete(s.held, address)
 		} else {
@@ -73,12 +78,12 @@ func (s *Server) Up(address netip.Addr) {
 	}
 }
 
-// hold keeps a session down from now on.
+// hold keeps a session down from now on, for a pause that is up to half of it shorter at random.
 func (s *Server) hold(address netip.Addr, why string, h hold) {
 	s.mu.Lock()
 	peer, wanted := s.plan.wanted[address]
 	now := time.Now()
-	h.until = now.Add(h.pause)
+	h.until = now.Add(jitter(h.pause))
 	if old, held := s.held[address]; held && old.active(now) && old.until.After(h.until) {
 		wanted = false // a longer one goes on
 	}
@@ -96,7 +101,7 @@ func (s *Server) hold(address netip.Addr, why string, h hold) {
 	}
 	s.mu.Unlock()
 	if wanted {
-		s.log.Info("BGP session kept down", "peer", peer.Name, "address", address, "reason", why, "for", h.pause.String())
+		s.log.Info("BGP session kept down", "peer", peer.Name, "address", address, "reason", why, "for", h.until.Sub(now).String())
 		s.urgent.Store(true)
 		signal(s.wake)
 		signal(s.changed)
@@ -111,7 +116,7 @@ func (s *Server) rebuffed(address netip.Addr, why string) {
 	s.observed[address] = o
 	s.mu.Unlock()
 	if n := o.rebuffs - patientTries; n > 0 {
-		s.hold(address, why, hold{pause: jitter(min(firstRetry<<min(n, 10), lastRefusal))})
+		s.hold(address, why, hold{pause: min(firstRetry<<min(n, 10), lastRefusal)})
 	}
 }
 

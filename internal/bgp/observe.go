@@ -39,6 +39,9 @@ func (s *Server) observe(e event) {
 	if refused {
 		e.err = refusedOpen // with a NOTIFICATION, which gobgp does not show
 	}
+	if e.err == connectionLost && before.state == Established && before.logged.After(before.since) {
+		e.err = "" // the log knows more: that the hold time was over, of a peer with graceful restart
+	}
 	if e.err != "" {
 		now.lastError = e.err
 	}
@@ -73,8 +76,12 @@ func (s *Server) failed(address netip.Addr, why string) {
 	o := s.observed[address]
 	_, wanted := s.plan.wanted[address]
 	held, down := s.held[address]
-	down = down && held.pause > 0 && held.active(time.Now())
+	down = down && held.keeps(time.Now())
 	news := wanted && !down && o.lastError != why
+	if wanted && !down {
+		o.logged = time.Now()
+		s.observed[address] = o
+	}
 	if news {
 		if o.state == "" {
 			o.state, o.since = Idle, s.since

@@ -110,9 +110,11 @@ func (s *Server) SetPeers(peers []announce.Peer) {
 	s.mu.Lock()
 	same := slices.Equal(s.peers, peers)
 	if !same {
+		before := s.plan.wanted
 		s.peers = slices.Clone(peers)
 		s.plan = planSessions(s.peers, s.node)
 		s.forget()
+		s.renew(before)
 	}
 	s.mu.Unlock()
 	if !same {
@@ -131,6 +133,19 @@ func (s *Server) forget() {
 		}
 	}
 	maps.DeleteFunc(s.held, func(address netip.Addr, h hold) bool { return gone(address) && h.seen })
+}
+
+// renew has those sessions begin anew whose new timers gobgp would take no notice of: the hold time is agreed on at the OPEN,
+// and it dials on in the rhythm in which it began to.
+func (s *Server) renew(before map[netip.Addr]announce.Peer) {
+	now := time.Now()
+	for address, peer := range s.plan.wanted {
+		old, had := before[address]
+		up := s.observed[address].state == Established
+		if had && (old.Hold != peer.Hold || old.Connect != peer.Connect && !up) && !s.held[address].keeps(now) {
+			s.held[address] = hold{until: now}
+		}
+	}
 }
 
 // Restarting says that this process is about to be started again: at the end of Run, peers with graceful restart are to

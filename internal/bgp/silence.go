@@ -36,7 +36,7 @@ func (s *Server) silent(now time.Time) (next time.Duration) {
 		}
 		o.rebuffs++
 		s.observed[address] = o
-		late = append(late, verdict{address, jitter(min(firstRetry<<min(o.rebuffs, 10), lastRefusal))})
+		late = append(late, verdict{address, min(firstRetry<<min(o.rebuffs, 10), lastRefusal)})
 	}
 	s.mu.Unlock()
 	for _, v := range late {

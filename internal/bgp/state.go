@@ -78,6 +78,8 @@ type observed struct {
 	state     State
 	since     time.Time
 	lastError string
+	// logged is when gobgp's log last gave a reason.
+	logged time.Time
 	// offered and extended are the peer's capabilities in its last OPEN: the families, and
 	// IPv4 routes with an IPv6 next hop.
 	offered  map[family]bool

@@ -33,7 +33,9 @@ type worker struct {
 	// paths are those that gobgp has, pending what they are to become; the mark 0 is to be withdrawn.
 	paths, pending map[netip.Prefix]mark
 	settling       settling
-	setbacks       map[netip.Addr]setback
+	// hurried says that sessions were ended in the middle of a round.
+	hurried  bool
+	setbacks map[netip.Addr]setback
 }
 
 func newWorker(s *Server) *worker {
@@ -81,6 +83,10 @@ func (w *worker) round(ctx context.Context) (next time.Duration, err error) {
 		return 0, err
 	}
 	w.server.publish(w.engine, w.marks.advertised())
+	if w.hurried {
+		w.hurried = false
+		return time.Millisecond, nil // what is wished has changed
+	}
 	retry, err := w.join(ctx, wish, time.Now())
 	if err != nil {
 		return 0, err
@@ -203,6 +209,7 @@ func (w *worker) police(wish wishes) error {
 	for address := range w.sessions {
 		if w.policed[address].hops != wanted[address].hops {
 			w.again[address] = struct{}{}
+			w.settling.wrote(time.Now()) // a session that is just coming up may miss it
 		}
 	}
 	w.policed, w.stale = wanted, false
@@ -254,6 +261,7 @@ func (w *worker) write(ctx context.Context, prefixes []netip.Prefix, call func([
 	}
 	if w.server.urgent.Swap(false) {
 		wish, _ := w.server.take()
+		w.hurried = true
 		if err := w.leave(wish); err != nil {
 			return err
 		}
