@@ -40,6 +40,7 @@ func mayImport() map[string][]string {
 		"internal/membership": {name, logr, "github.com/hashicorp/memberlist"},
 		"internal/bfd":        {logr, unix},
 		"internal/neighbor":   {logr, unix},
+		"internal/peering":    {announce, module + "internal/bfd", module + "internal/bgp"},
 		"internal/bgp":        {name, announce, logr, "github.com/osrg/gobgp/*", "golang.org/x/time/rate", "google.golang.org/protobuf/*"},
 	}
 }

@@ -55,28 +55,19 @@ func TestNextHopsAreTheFirstStableAddressesOfTheSessionsInterface(t *testing.T) 
 	if got := nextHops(router, down, own, before); got != before {
 		t.Errorf("down: got %v, want %v", got, before)
 	}
-}
-
-func TestWhereBFDSessionsGo(t *testing.T) {
-	t.Parallel()
-	links := link.Snapshot{{Name: "eth0", Up: true, Addresses: []link.Address{{Prefix: netip.MustParsePrefix("10.0.0.1/24"), Global: true, Stable: true}}}}
-	near, far := netip.MustParseAddr("10.0.0.254"), netip.MustParseAddr("192.0.2.1")
-	for name, x := range map[string]struct {
-		peer     announce.Peer
-		multihop bool
-		ttl      uint8
-	}{
-		"external":                             {announce.Peer{Address: near, MyASN: 1, PeerASN: 2}, false, 254},
-		"external, several hops":               {announce.Peer{Address: far, MyASN: 1, PeerASN: 2, MultiHop: true}, true, 254},
-		"internal on the link":                 {announce.Peer{Address: near, MyASN: 1, PeerASN: 1}, false, 254},
-		"internal further away":                {announce.Peer{Address: far, MyASN: 1, Dynamic: announce.Internal}, true, 254},
-		"TTL security of one hop":              {announce.Peer{Address: near, MyASN: 1, PeerASN: 2, TTLSecurity: 1}, false, 254},
-		"TTL security of more than BFD allows": {announce.Peer{Address: far, MyASN: 1, PeerASN: 2, TTLSecurity: 5}, true, 251},
-	} {
-		x.peer.BFD = announce.BFD{Multiplier: 3, MinimumTTL: 254}
-		if s := bfdSession(x.peer, links); s.MultiHop != x.multihop || s.MinimumTTL != x.ttl {
-			t.Errorf("%s: %+v", name, s)
-		}
+	// So does one that has lost its addresses with that, though another interface has the node's own.
+	router = announce.Peer{Address: netip.MustParseAddr("192.0.2.254")}
+	before = nextHops(router, links, own, hops{})
+	for _, i := range []int{0, 1, 2} {
+		links[i].Up = i != 1
+	}
+	links[1].Addresses = nil
+	if got := nextHops(router, links, own, before); got != before {
+		t.Errorf("down without addresses: got %v, want %v", got, before)
+	}
+	links[1].Up = true
+	if got := nextHops(router, links, own, before); got.v4 != own {
+		t.Errorf("up without addresses: got %v, want the node's own", got)
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/ballast-lb/ballast/internal/link"
 	"github.com/ballast-lb/ballast/internal/name"
 	"github.com/ballast-lb/ballast/internal/neighbor"
+	"github.com/ballast-lb/ballast/internal/peering"
 )
 
 // identity is what a speaker knows of its node and cluster before anything else.
@@ -47,6 +48,7 @@ type speaker struct {
 	bfd       *bfd.Server
 	routers   *neighbor.Finder
 	sessions  *sessions
+	peering   *peering.Peering
 	gossip    *gossip
 	neighbors *neighbors
 	proxy     *proxy
@@ -84,10 +86,9 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 		routers: neighbor.New(neighbor.Config{Log: log.WithName("neighbor")}),
 		began:   time.Now(), again: make(chan struct{}, 1),
 	}
-	s.sessions = &sessions{
-		bgp: s.bgp, bfd: s.bfd, routers: s.routers, links: s.allLinks, own: self.addresses[0],
-		changed: func() { poke(s.again) }, log: log.WithName("sessions"),
-	}
+	changed := func() { poke(s.again) }
+	s.peering = peering.New(peering.Config{BGP: s.bgp, BFD: s.bfd, Changed: changed})
+	s.sessions = &sessions{peering: s.peering, routers: s.routers, links: s.allLinks, own: self.addresses[0], changed: changed}
 	s.snapshot.Store(&link.Snapshot{})
 	s.conflicts.Store(&[]announce.Conflict{})
 	defaults := config.Compile(config.Objects{}).Settings
@@ -95,7 +96,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 	s.neighbors = &neighbors{self: self.node, asker: lan.NewAsker(), interfaces: s.interfaces, query: s.query, log: log.WithName("neighbors")}
 	s.gossip = newGossip(mgr.GetClient(), self, o, log.WithName("gossip"))
 	s.gossip.tell, s.gossip.query, s.gossip.ask = s.engine.Tell, s.query, s.neighbors.ask
-	s.proxy = newProxy(log.WithName("proxy"), func() { poke(s.again) })
+	s.proxy = newProxy(log.WithName("proxy"), changed)
 	s.proxy.families = familiesOf(self.addresses)
 	if self.proxyUnknown {
 		s.proxy.check.state = announce.ProxyUnknown
@@ -123,7 +124,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 func (s *speaker) setUp(ctx context.Context, mgr manager.Manager) error {
 	runnables := []manager.RunnableFunc{
 		s.engine.Start, s.written.Start, s.gossip.Start, s.status.Start, s.proxy.Start,
-		s.links.Run, s.layer2.Run, s.routers.Run, s.sessions.Start, s.watch,
+		s.links.Run, s.layer2.Run, s.routers.Run, s.sessions.follow, s.peering.Run, s.watch,
 	}
 	var errs []error
 	for _, r := range runnables {
@@ -268,7 +269,7 @@ func (s *speaker) watch(ctx context.Context) error {
 		// A BGP session that began before the plan was made with what is known of this node would tell its router, with an
 		// End-of-RIB, that there are no routes: it would forget those that graceful restart has kept.
 		if self.Settled && !dialed && s.query(ctx, func(*announce.State) {}) == nil { // what was told has been applied
-			if rest := time.Until(s.began.Add(s.sessions.detection())); rest > 0 {
+			if rest := time.Until(s.began.Add(s.peering.Detection())); rest > 0 {
 				time.AfterFunc(rest, func() { poke(s.again) })
 				continue
 			}

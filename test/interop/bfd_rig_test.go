@@ -11,9 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ballast-lb/ballast/internal/announce"
 	"github.com/ballast-lb/ballast/internal/bfd"
-	"github.com/ballast-lb/ballast/internal/name"
 )
 
 // multiplier is that of both ends: a busy machine must not look like a failure.
@@ -89,16 +87,15 @@ func newBFDRig(t *testing.T, ttl uint8) *bfdRig {
 // watch gives the node its BFD sessions, with these timers.
 func (b *bfdRig) watch(receive, transmit time.Duration) {
 	b.Helper()
-	timers := announce.BFD{Receive: receive, Transmit: transmit, Multiplier: multiplier, MinimumTTL: b.ttl}
-	var peers []announce.Peer
+	var sessions []bfd.Session
 	for _, p := range b.paths {
-		peer := announce.Peer{Name: name.PeerName(p.name), Address: p.router, Source: p.node, MultiHop: p.multihop, BFD: timers}
+		s := bfd.Session{Peer: p.router, Local: p.node, MultiHop: p.multihop, Receive: receive, Transmit: transmit, Multiplier: multiplier, MinimumTTL: b.ttl}
 		if p.router.IsLinkLocalUnicast() {
-			peer.Address, peer.Source = p.router.WithZone(b.r.device), p.node.WithZone(b.r.device)
+			s.Peer, s.Local = p.router.WithZone(b.r.device), p.node.WithZone(b.r.device)
 		}
-		peers = append(peers, peer)
+		sessions = append(sessions, s)
 	}
-	b.n.setPeers(peers...) // without AS numbers, so BGP leaves them alone
+	b.n.call(request{Call: "Watch", Sessions: sessions})
 }
 
 // status is what the node says of a session.

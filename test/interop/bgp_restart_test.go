@@ -273,8 +273,7 @@ func TestARestartWithBFDLosesNoRoute(t *testing.T) {
 		}, "Up up")
 	}
 	n.begin(routes, peer)
-	// FRR begins its BFD session anew when it learns the address that BGP comes from, which costs the first session.
-	up("start", 1)
+	up("start", 0)
 	m := r.monitor()
 	for i, killed := range []bool{false, true, false} {
 		sessions := r.established()

@@ -26,6 +26,7 @@ import (
 	"github.com/ballast-lb/ballast/internal/bfd"
 	"github.com/ballast-lb/ballast/internal/bgp"
 	"github.com/ballast-lb/ballast/internal/name"
+	"github.com/ballast-lb/ballast/internal/peering"
 )
 
 const (
@@ -82,6 +83,8 @@ type request struct {
 	Peers  []announce.Peer
 	Key    name.ServiceKey
 	Routes []announce.Route
+	// Sessions are for Watch, which is BFD without BGP.
+	Sessions []bfd.Session
 	// Address and Why are for Down and Up.
 	Address netip.Addr
 	Why     string
@@ -98,9 +101,11 @@ func child() int {
 	log := funcr.New(func(prefix, args string) { fmt.Fprintln(os.Stderr, prefix, args) }, funcr.Options{LogTimestamp: true})
 	server := bgp.New(bgp.Config{NodeName: "node", RouterID: netip.MustParseAddr("10.77.0.1"), Log: log})
 	watch := bfd.New(bfd.Config{Log: log})
+	began := time.Now()
+	both := peering.New(peering.Config{BGP: server, BFD: watch, Changed: func() {}})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- run(ctx, server, watch) }()
+	go func() { done <- both.Run(ctx) }()
 	in, out := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
 	for {
 		var r request
@@ -109,16 +114,17 @@ func child() int {
 		}
 		switch r.Call {
 		case "SetPeers":
-			server.SetPeers(r.Peers)
-			watch.Set(watched(r.Peers))
+			both.Set(r.Peers, func(netip.Addr) bool { return true })
 		case "Set":
 			server.Set(r.Key, r.Routes)
 		case "Many":
 			for _, route := range r.Routes {
 				server.Set(name.ServiceKey{Namespace: "many", Name: route.Prefix.String()}, []announce.Route{route})
 			}
-		case "Sync":
-			server.Sync()
+		case "Watch":
+			watch.Set(r.Sessions)
+		case "Sync": // as late as the speaker does
+			time.AfterFunc(time.Until(began.Add(both.Detection())), server.Sync)
 		case "Restarting":
 			server.Restarting()
 		case "Down":
@@ -134,51 +140,6 @@ func child() int {
 		return 1
 	}
 	return 0
-}
-
-// watched are the BFD sessions of peers.
-func watched(peers []announce.Peer) []bfd.Session {
-	var all []bfd.Session
-	for _, p := range peers {
-		if p.BFD != (announce.BFD{}) {
-			all = append(all, bfd.Session{
-				Peer: p.Address, Local: p.Source, MultiHop: p.Remote(), Receive: p.BFD.Receive, Transmit: p.BFD.Transmit,
-				Multiplier: p.BFD.Multiplier, Passive: p.BFD.Passive, MinimumTTL: p.BFD.MinimumTTL,
-			})
-		}
-	}
-	return all
-}
-
-// run runs BGP and BFD until ctx ends, BFD a little longer, and has BGP follow BFD, all as the speaker does.
-func run(ctx context.Context, server *bgp.Server, watch *bfd.Server) error {
-	watching, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	var group sync.WaitGroup
-	group.Go(func() { _ = watch.Run(watching) }) // always nil
-	group.Go(func() { heed(watching, watch, server) })
-	err := server.Run(ctx)
-	time.Sleep(50 * time.Millisecond)
-	stop()
-	group.Wait()
-	return err
-}
-
-// heed has BGP follow BFD.
-func heed(ctx context.Context, from *bfd.Server, to *bgp.Server) {
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case t := <-from.Transitions():
-			switch {
-			case t.To == bfd.Up:
-				to.Up(t.Peer)
-			case t.From == bfd.Up && !t.RemoteAdminDown:
-				to.Down(t.Peer, "BFD session down: "+t.Diagnostic.String())
-			}
-		}
-	}
 }
 
 // node is a node with a speaker.
