@@ -9,14 +9,19 @@ import (
 	"github.com/ballast-lb/ballast/internal/membership"
 )
 
-// collector reads what the speaker counts when it is scraped; it keeps no state.
-type collector struct {
+// counts are where the speaker counts.
+type counts struct {
 	layer2  func() []layer2.Stats
 	peers   func() []bgp.PeerState
 	stats   func() []bgp.PeerStats
 	bfd     func() []bfd.Status
 	members func() membership.Stats
 	owns    func() int64
+}
+
+// collector reads what the speaker counts when it is scraped; it keeps no state.
+type collector struct {
+	counts
 
 	perInterface []interfaceMetric
 	perNode      []nodeMetric
@@ -62,6 +67,10 @@ type bfdMetric struct {
 }
 
 func (s *speaker) metrics() prometheus.Collector {
+	return newCollector(counts{s.layer2.Stats, s.bgp.Peers, s.bgp.Stats, s.bfd.Sessions, s.gossip.stats, s.owns.Load})
+}
+
+func newCollector(from counts) *collector {
 	desc := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("ballast_"+name, help, labels, nil)
 	}
@@ -75,7 +84,7 @@ func (s *speaker) metrics() prometheus.Collector {
 		return nodeMetric{desc("membership_"+name, help), value}
 	}
 	return &collector{
-		layer2: s.layer2.Stats, peers: s.bgp.Peers, stats: s.bgp.Stats, bfd: s.bfd.Sessions, members: s.gossip.stats, owns: s.owns.Load,
+		counts: from,
 		perInterface: []interfaceMetric{
 			counted("requests_total", "ARP requests and neighbor solicitations for addresses that this node answers for.", func(s layer2.Stats) uint64 { return s.Requests }),
 			counted("replies_total", "ARP replies and solicited neighbor advertisements sent.", func(s layer2.Stats) uint64 { return s.Replies }),
@@ -158,7 +167,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		for _, m := range c.perPeer {
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(p), string(p.Name))
 		}
-		for family, n := range map[string]int{"ipv4": p.Advertised.IPv4, "ipv6": p.Advertised.IPv6} {
+		for family, n := range map[string]int{"IPv4": p.Advertised.IPv4, "IPv6": p.Advertised.IPv6} {
 			out <- prometheus.MustNewConstMetric(c.advertised, prometheus.GaugeValue, float64(n), string(p.Name), family)
 		}
 	}
