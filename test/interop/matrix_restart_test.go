@@ -128,8 +128,7 @@ func bfdOver6(c *cell) {
 	bfdFails(c)
 }
 
-// steady waits until BFD and BGP are up, and have been for a while: where BFD is up first, FRR begins its BFD session
-// anew when the first BGP session after its start is up, for it then knows its own address.
+// steady waits until BFD and BGP are up, and have been for a while.
 func (c *cell) steady() {
 	c.Helper()
 	const while = 2 * time.Second
