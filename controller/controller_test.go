@@ -256,6 +256,16 @@ func TestController(t *testing.T) {
 			}
 			return ""
 		})
+		first := string(secret.Data[membership.SecretKey])
+		if err := a.Delete(t.Context(), secret); err != nil {
+			t.Fatal(err)
+		}
+		a.eventually(secret, func() string { // it is looked for every ten seconds
+			if second := string(secret.Data[membership.SecretKey]); second == "" || second == first {
+				return "there is no other key"
+			}
+			return ""
+		})
 	})
 }
 

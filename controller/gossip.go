@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"time"
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
@@ -24,10 +25,22 @@ type gossip struct {
 	log       logr.Logger
 }
 
-// Start makes the Secret, with back-off until it is there; it is a manager.Runnable that
-// needs leadership.
+// gossipInterval is how often it is looked whether the Secret is there.
+const gossipInterval = 10 * time.Second
+
+// Start makes the Secret, and another one whenever it is gone, until ctx ends; it is a manager.Runnable that needs
+// leadership.
 func (g *gossip) Start(ctx context.Context) error {
-	return kube.Until(ctx, g.log, func() error { return g.ensure(ctx) })
+	for {
+		if err := kube.Until(ctx, g.log, func() error { return g.ensure(ctx) }); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(gossipInterval):
+		}
+	}
 }
 
 func (g *gossip) ensure(ctx context.Context) error {
