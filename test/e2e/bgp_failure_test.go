@@ -76,6 +76,37 @@ func hungSpeaker(r *bgpRig) {
 		func(context.Context) error { return p.Resume() })
 }
 
+// rebootOverBGP: a speaker that is told to stop, and nothing more, is expected back. The routers keep its routes for the
+// restart time, and no longer.
+func rebootOverBGP(r *bgpRig) {
+	r.reconfigure(func(s *v1alpha1.BGPPeerSpec) {
+		s.GracefulRestart = &v1alpha1.GracefulRestart{RestartTime: &metav1.Duration{Duration: 5 * time.Second}}
+	}, routers...)
+	r.settle()
+	n := r.node("n2")
+	r.loses("reboot", "n2", n.ShutDown, n.PowerOn)
+}
+
+// announcedReboot: kubelet says in the Node that it shuts down, and gives pods time. The speaker leaves.
+func announcedReboot(r *bgpRig) {
+	ctx := r.Context()
+	addresses := r.announce("shutdown")
+	n, speaker := r.node("n1"), r.process("speaker-n1")
+	c := r.watch(addresses)
+	n.StopHeartbeat()
+	patch := `{"status":{"conditions":[{"type":"Ready","status":"False","reason":"KubeletNotReady","message":"node is shutting down"}]}}`
+	r.kubectl("patch", "node", "n1", "--subresource=status", "--patch", patch)
+	r.must(speaker.Stop(ctx, syscall.SIGTERM)) // it takes its time, as the settings say
+	r.awaitGone(addresses, "n1")
+	r.awaitRoutes(addresses, announcers("n1")...)
+	r.must(n.ShutDown(ctx))
+	c.observe(300)
+	c.noneFailed(time.Time{})
+	r.Logf("held connections: %s", c.held.Stop())
+	r.must(errors.Join(n.PowerOn(ctx), speaker.Start()))
+	r.awaitRoutes(addresses, allAnnouncers...)
+}
+
 // bgpWithoutAPI: nothing happens, and then a node fails.
 func bgpWithoutAPI(r *bgpRig) {
 	ctx := r.Context()

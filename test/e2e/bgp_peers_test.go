@@ -122,19 +122,17 @@ func (r *bgpRig) badPeer(name string, bad lab.Badness) {
 	}
 }
 
-func blackHolePeer(r *bgpRig) { r.besideABadPeer("hole", lab.BlackHole) }
-func garbagePeer(r *bgpRig)   { r.besideABadPeer("garbage", lab.Garbage) }
-
-// besideABadPeer: a peer that is no use comes and goes, and a Service is announced and withdrawn
-// meanwhile.
-func (r *bgpRig) besideABadPeer(name string, bad lab.Badness) {
-	addresses := r.announce(name)
+// besideBadPeers: peers that are of no use come and go, and a Service is announced and withdrawn meanwhile.
+func besideBadPeers(r *bgpRig) {
+	addresses := r.announce("bad")
 	pids := r.speakerPids()
 	c := r.watch(addresses)
-	r.badPeer(name, bad)
-	c.observe(300)
-	late := r.announce(name + "-late")
-	r.must(r.delete(r.Context(), service(name+"-late", "wan")))
+	for _, bad := range []lab.Badness{lab.BlackHole, lab.Silent, lab.Closing, lab.Garbage} {
+		r.badPeer(string(bad), bad)
+	}
+	c.observe(500)
+	late := r.announce("bad-late")
+	r.must(r.delete(r.Context(), service("bad-late", "wan")))
 	r.awaitRoutes(late)
 	c.observe(300)
 	c.allFine()

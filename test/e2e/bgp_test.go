@@ -46,6 +46,8 @@ func bgpScenarios() []bgpScenario {
 		{"the hold time does that without BFD", cutWithoutBFD},
 		{"a node that loses power leaves both routers and returns", powerOffWithBFD},
 		{"a speaker that hangs leaves both routers and returns", hungSpeaker},
+		{"a node that reboots leaves both routers after the restart time and returns", rebootOverBGP},
+		{"a node that says that it shuts down is left before it is dark", announcedReboot},
 
 		{"a speaker that stops and starts changes no route", terminatedBGPSpeaker},
 		{"a speaker that crashes and starts changes no route", killedBGPSpeaker},
@@ -55,8 +57,8 @@ func bgpScenarios() []bgpScenario {
 		{"a router that restarts learns all routes again", restartedRouter},
 
 		{"a password is in force and can be changed", passwordRotation},
-		{"a peer that is a black hole disturbs no other", blackHolePeer},
-		{"a peer that talks garbage disturbs no other", garbagePeer},
+		{"peers that are of no use disturb no other", besideBadPeers},
+		{"what the objects say is what the router sees", fieldsOverBGP},
 
 		// The last one: kube-controller-manager takes a minute and more to find the API server again.
 		{"the routes stay while the API server is away", bgpWithoutAPI},

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"syscall"
+	"time"
 )
 
 func terminatedSpeaker(r *rig) { restartedSpeaker(r, "term", syscall.SIGTERM) }
@@ -81,5 +82,62 @@ func rollingRestart(r *rig) {
 		r.settle()
 	}
 	c.observe(500)
+	c.allFine()
+}
+
+// throttledSpeakers: speakers that get a tenth of the time are slow, not dead, and see no dead ones: first the
+// owner's, then another's.
+func throttledSpeakers(r *rig) {
+	a := r.serve("throttled", 1)[0]
+	owner := r.awaitOwners(nil, a)[a]
+	c := r.watch(a)
+	for _, node := range []string{owner, announcers(owner)[0]} {
+		speaker := r.process("speaker-" + node)
+		r.Cleanup(speaker.Unthrottle)
+		r.must(speaker.Throttle(100*time.Millisecond, 900*time.Millisecond))
+		c.observe(600)
+		speaker.Unthrottle()
+		r.settle()
+	}
+	c.observe(200)
+	c.allFine()
+}
+
+// startedWithoutAPI: it cannot know what there is, and is silent; another node answers for it.
+func startedWithoutAPI(r *rig) {
+	ctx := r.Context()
+	a := r.serve("started", 1)[0]
+	owner := r.awaitOwners(nil, a)[a]
+	speaker := r.process("speaker-" + owner)
+	c := r.watch(a)
+	r.Cleanup(func() {
+		if err := r.lab.StartAPI(context.Background()); err != nil {
+			r.Error(err)
+		}
+	})
+	r.must(r.lab.StopAPI(ctx))
+	pid := speaker.Pid()
+	r.must(speaker.Kill())
+	r.eventually("the speaker has been started again", func(context.Context) error {
+		if now := speaker.Pid(); now == pid || now == 0 {
+			return fmt.Errorf("its process is %d, and was %d", now, pid)
+		}
+		return nil
+	})
+	again := len(c.heard.Seen())
+	c.observe(500)
+	for _, s := range c.heard.Seen()[again:] {
+		if r.lab.NameOf(s.Source) == owner {
+			r.Errorf("it speaks without the API server: %+v", s)
+		}
+	}
+	answers, err := r.lab.Ask(ctx, witnessHost, askWindow, a)
+	r.must(err)
+	if got := answers.Owners(a); len(got) != 1 || r.lab.NameOf(got[0]) != owner {
+		r.Errorf("%s is said to be at %v, want %s", a, r.names(got), owner)
+	}
+	r.must(r.lab.StartAPI(ctx))
+	r.settle()
+	c.observe(200)
 	c.allFine()
 }

@@ -55,6 +55,7 @@ func scenarios() []scenario {
 		{"a speaker that crashes and starts moves nothing", killedSpeaker},
 		{"a deputy answers while the speaker is away", deputyAnswers},
 		{"a restart of all speakers one by one moves nothing", rollingRestart},
+		{"speakers that hardly get to run move nothing", throttledSpeakers},
 
 		{"the exclude label hands over without a failed connection", excludeLabel},
 		{"the drain annotation hands over without a failed connection", drainAnnotation},
@@ -67,6 +68,7 @@ func scenarios() []scenario {
 		{"a node that cannot send is replaced", sendingLost},
 		{"a node that cannot receive is replaced", receivingLost},
 		{"blocked gossip alone moves nothing", gossipBlocked},
+		{"a speaker that starts while the API server is away says nothing", startedWithoutAPI},
 		{"a node is replaced while the API server is away", withoutAPI},
 
 		{"an address that a foreign host has is not announced", foreignFirst},
