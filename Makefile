@@ -50,11 +50,12 @@ interop: root deps ## Try everything that BGP and BFD here can do with FRR, BIRD
 .PHONY: bench
 bench: root deps kube build ## Run the benchmarks: Go's, and those on a control plane. Needs root
 	go test -run '^$$' -bench . -benchmem -cpu 1 ./internal/...
+	BALLAST_MEMBERS=200 go test -run MembersOnALAN -count 1 -v -timeout 60m ./internal/membership
 	go build -o bin/ ./test/bench
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench allocation
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench speaker
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench failover
-	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench failover -run partition -partition 3m -runs 3
+	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench failover -run partition -partition 3m
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench bgp
 
 .PHONY: build

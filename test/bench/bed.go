@@ -123,6 +123,13 @@ func (b *bed) connect(ctx context.Context) error {
 	return nil
 }
 
+// reconnect makes them anew: a watch does not outlive the API server.
+func (b *bed) reconnect(ctx context.Context) error {
+	b.stop()
+	<-b.done
+	return b.connect(ctx)
+}
+
 func (b *bed) close() error {
 	b.stop()
 	if b.done != nil {

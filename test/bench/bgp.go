@@ -158,6 +158,9 @@ type peering struct {
 	unreachable bool
 }
 
+// restartTime is what `gracefulRestart: {}` asks routers for.
+const restartTime = 30 * time.Second
+
 // watched is with everything that this suite is about.
 func watched() peering { return peering{bfd: true, gracefulRestart: true, hold: 90 * time.Second} }
 

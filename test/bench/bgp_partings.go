@@ -47,7 +47,9 @@ func (r *routed) stops(ctx context.Context) (table, error) {
 // reboots shuts a node down.
 func (r *routed) reboots(ctx context.Context) (table, error) {
 	t := r.clientTable("reboot: one of three nodes is shut down in order")
-	return t, r.partings(ctx, &t, parting{name: orderlyReboot().name, with: watched(), nodeEnding: orderlyReboot()})
+	return t, r.partings(ctx, &t, parting{
+		name: orderlyReboot().name, with: watched(), target: restartTime + time.Second, nodeEnding: orderlyReboot(),
+	})
 }
 
 // powerOffs takes a node's power. The cable comes first: the kernel of a machine without power does not tell the routers

@@ -83,7 +83,33 @@ func many(ctx context.Context, b *bed) (table, error) {
 		columns: []string{"median", "max"},
 	}
 	return t, b.withAddresses(ctx, "many-", b.addresses, func(all []netip.Addr) error {
-		return b.deaths(ctx, &t, powerLoss(), all)
+		for _, e := range []nodeEnding{powerLoss(), cableLoss()} {
+			if err := b.deaths(ctx, &t, e, all); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// withoutAPI ends the node that has one address while the API server is away.
+func withoutAPI(ctx context.Context, b *bed) (table, error) {
+	t := table{
+		title:   fmt.Sprintf("api: the API server is stopped, then the node that has an address dies, then both return, %d runs", b.runs),
+		columns: []string{"median", "max"},
+	}
+	alone := nodeEnding{
+		"power lost without API server",
+		func(ctx context.Context, n *lab.Node) error { return errors.Join(b.lab.StopAPI(ctx), n.PowerOff(ctx)) },
+		func(ctx context.Context, n *lab.Node) error {
+			if err := b.lab.StartAPI(ctx); err != nil {
+				return err
+			}
+			return errors.Join(b.reconnect(ctx), n.PowerOn(ctx))
+		},
+	}
+	return t, b.withAddresses(ctx, "api-", 1, func(all []netip.Addr) error {
+		return b.deaths(ctx, &t, alone, all)
 	})
 }
 

@@ -5,8 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"syscall"
+	"time"
 
 	"github.com/ballast-lb/ballast/test/lab"
 )
@@ -63,41 +63,37 @@ func drains(ctx context.Context, b *bed) (table, error) {
 		title:   fmt.Sprintf("drain: the node that has an address is to be left, then is powered off and returns, %d runs each", b.runs),
 		columns: []string{"median", "max"},
 	}
-	by := func(on, off []string) func(context.Context, *bed, string, *clients) error {
+	by := func(on, off func(ctx context.Context, n *lab.Node) error) func(context.Context, *bed, string, *clients) error {
 		return func(ctx context.Context, b *bed, owner string, c *clients) error {
-			return b.drain(ctx, owner, c, [2][]string{on, off})
+			return b.drain(ctx, owner, c, on, off)
+		}
+	}
+	say := func(words ...string) func(context.Context, *lab.Node) error {
+		return func(ctx context.Context, n *lab.Node) error {
+			_, err := b.lab.Kubectl(ctx, append([]string{words[0], "--overwrite", "node", n.Name}, words[1:]...)...)
+			return err
 		}
 	}
 	return t, b.disturbAll(ctx, &t,
-		disturbance{
-			name: "exclude label", moves: true, breaks: true,
-			do: by([]string{"label", "--overwrite", "node", "NODE", excludeLabel + "="}, []string{"label", "node", "NODE", excludeLabel + "-"}),
-		},
-		disturbance{
-			name: "drain annotation", moves: true, breaks: true,
-			do: by([]string{"annotate", "--overwrite", "node", "NODE", "ballast.dev/drain=true"}, []string{"annotate", "node", "NODE", "ballast.dev/drain-"}),
-		})
+		disturbance{name: "exclude label", moves: true, breaks: true, do: by(say("label", excludeLabel+"="), say("label", excludeLabel+"-"))},
+		disturbance{name: "drain annotation", moves: true, breaks: true, do: by(say("annotate", "ballast.dev/drain=true"), say("annotate", "ballast.dev/drain-"))},
+		disturbance{name: "Node deleted", moves: true, breaks: true, do: by(
+			func(ctx context.Context, n *lab.Node) error { return n.Deregister(ctx) },
+			func(ctx context.Context, n *lab.Node) error { return n.Register(ctx) })})
 }
 
-// drain runs the first command on a node, waits until it is left, powers it off and on, and
-// runs the second command.
-func (b *bed) drain(ctx context.Context, owner string, c *clients, commands [2][]string) (err error) {
-	run := func(command []string) error {
-		command = slices.Clone(command)
-		command[slices.Index(command, "NODE")] = owner
-		_, err := b.lab.Kubectl(ctx, command...)
-		return err
-	}
-	if err := run(commands[0]); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, run(commands[1])) }()
-	target := c.prober.Targets()[0].Addr()
-	if _, err := b.awaitOwners(ctx, []string{owner}, []netip.Addr{target}); err != nil {
-		return err
-	}
+// drain has a node be left, powers it off and on once it is, and takes that back.
+func (b *bed) drain(ctx context.Context, owner string, c *clients, on, off func(context.Context, *lab.Node) error) (err error) {
 	n, err := b.lab.NodeNamed(owner)
 	if err != nil {
+		return err
+	}
+	if err := on(ctx, n); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, off(ctx, n)) }()
+	target := c.prober.Targets()[0].Addr()
+	if _, err := b.awaitOwners(ctx, []string{owner}, []netip.Addr{target}); err != nil {
 		return err
 	}
 	if err := c.observe(ctx, 100); err != nil {
@@ -108,6 +104,29 @@ func (b *bed) drain(ctx context.Context, owner string, c *clients, commands [2][
 		err = c.observe(ctx, 200)
 	}
 	return errors.Join(err, n.PowerOn(ctx))
+}
+
+// gossipTime is for how long gossip is blocked: longer than the grace period of a speaker that is away.
+const gossipTime = 40 * time.Second
+
+// gossipLosses blocks the gossip of the owner alone.
+func gossipLosses(ctx context.Context, b *bed) (table, error) {
+	t := table{
+		title:   fmt.Sprintf("gossip: nobody hears the gossip and heartbeats of the node that has an address for %s, %d runs", gossipTime, b.runs),
+		columns: []string{"median", "max"},
+	}
+	block := func(ctx context.Context, b *bed, owner string, _ *clients) error {
+		n, err := b.lab.NodeNamed(owner)
+		if err != nil {
+			return err
+		}
+		err = n.Lose(ctx, lab.LoseGossip, "eth0")
+		if err == nil {
+			err = rest(ctx, gossipTime)
+		}
+		return errors.Join(err, n.Mend(ctx, "eth0"))
+	}
+	return t, b.disturbAll(ctx, &t, disturbance{name: "gossip blocked", do: block})
 }
 
 // disturbAll runs each disturbance on the owner of one address.
@@ -174,11 +193,12 @@ func (b *bed) disturbOnce(ctx context.Context, d disturbance, addresses []netip.
 	return c.stop(), err
 }
 
-// changes counts how often an address was said to be elsewhere than before.
+// changes counts how often everybody was told that an address is elsewhere than before. Who is asked while it hands over
+// may answer still.
 func changes(heard []lab.Sighting, a netip.Addr) int {
 	n, owner := 0, ""
 	for _, s := range heard {
-		if s.Address != a {
+		if s.Address != a || owner != "" && !s.Unasked {
 			continue
 		}
 		if owner != "" && s.Owner != owner {

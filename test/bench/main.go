@@ -58,7 +58,10 @@ func suites() []suite {
 			{"restart", speakerRestarts},
 			{"drain", drains},
 			{"partition", partitions},
+			{"oneway", oneWays},
+			{"gossip", gossipLosses},
 			{"capacity", capacity},
+			{"api", withoutAPI}, // the last: kube-proxies take up to a minute to find the API server again, and know no new Services until then
 		}},
 		bgpSuite(),
 	}

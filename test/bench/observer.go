@@ -75,6 +75,9 @@ func watchServices(ctx context.Context, c kubernetes.Interface) (o *observer, do
 		return nil, nil, fmt.Errorf("watch Services: %w", err)
 	}
 	o, done = &observer{records: map[string]*record{}}, make(chan struct{})
+	for i := range list.Items {
+		o.take(watch.Event{Type: watch.Added, Object: &list.Items[i]}, time.Now())
+	}
 	go func() {
 		defer close(done)
 		for e := range w.ResultChan() {
