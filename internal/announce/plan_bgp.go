@@ -158,14 +158,20 @@ func (o offer) prefixes(advs []*BGPAdvertisement, weight uint32) []Route {
 // prefix returns the aggregate of an address if it lies wholly in what the pool hands
 // out, else the host route.
 func (adv *BGPAdvertisement) prefix(a netip.Addr, pool *Pool) netip.Prefix {
-	host, length := a.BitLen(), adv.Length4
+	host := netip.PrefixFrom(a, a.BitLen())
+	if aggregate := adv.Aggregate(a); aggregate != host && pool.Addresses.ContainsPrefix(aggregate) {
+		return aggregate
+	}
+	return host
+}
+
+// Aggregate returns the prefix of an address that an advertisement asks for.
+func (adv *BGPAdvertisement) Aggregate(a netip.Addr) netip.Prefix {
+	length := adv.Length4
 	if a.Is6() {
 		length = adv.Length6
 	}
-	if aggregate := netip.PrefixFrom(a, length).Masked(); length < host && pool.Addresses.ContainsPrefix(aggregate) {
-		return aggregate
-	}
-	return netip.PrefixFrom(a, host)
+	return netip.PrefixFrom(a, length).Masked()
 }
 
 // addRoute adds a route for one peer, joining it with one that differs in nothing else.

@@ -1,7 +1,6 @@
 package config
 
 import (
-	"net/netip"
 	"path"
 	"reflect"
 	"slices"
@@ -114,20 +113,15 @@ func (c *compiler) tooWide(pools []compiledPool, adv announce.BGPAdvertisement) 
 			continue
 		}
 		for _, r := range p.announce.Ranges() {
-			bits := adv.Length4
-			if r.From().Is6() {
-				bits = adv.Length6
-			}
-			if !p.announce.ContainsPrefix(aggregate(r.From(), bits)) || !p.announce.ContainsPrefix(aggregate(r.To(), bits)) {
+			first, last := adv.Aggregate(r.From()), adv.Aggregate(r.To())
+			if !p.announce.ContainsPrefix(first) || !p.announce.ContainsPrefix(last) {
 				c.problem(KindBGP, string(adv.Name), v1alpha1.ReasonAggregateTooWide,
-					"Aggregates of length /%d do not all lie wholly in what IPAddressPool %s hands out; where they do not, host routes are announced.", bits, p.Name)
+					"Aggregates of length /%d do not all lie wholly in what IPAddressPool %s hands out; where they do not, host routes are announced.", first.Bits(), p.Name)
 				break
 			}
 		}
 	}
 }
-
-func aggregate(a netip.Addr, bits int) netip.Prefix { return netip.PrefixFrom(a, bits).Masked() }
 
 // conflicts reports an advertisement that asks for another value of an attribute than an older one does for the same
 // routes to the same peer. The older one is right.
