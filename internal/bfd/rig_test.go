@@ -113,7 +113,7 @@ func (w *wire) said(from netip.Addr) []Packet {
 	return slices.Clone(w.heard[from])
 }
 
-// party is a server with one session.
+// party is a server and what it has told of its sessions.
 type party struct {
 	*Server
 	stop context.CancelFunc
@@ -124,10 +124,15 @@ type party struct {
 
 func (w *wire) party(t *testing.T, self netip.Addr, s Session) *party {
 	t.Helper()
-	p := &party{Server: New(Config{open: w.end(self)}), done: make(chan error, 1)}
+	return newParty(t, w.end(self), s)
+}
+
+func newParty(t *testing.T, open network, sessions ...Session) *party {
+	t.Helper()
+	p := &party{Server: New(Config{open: open}), done: make(chan error, 1)}
 	ctx, stop := context.WithCancel(t.Context())
 	p.stop = stop
-	p.Set([]Session{s})
+	p.Set(sessions)
 	go func() { p.done <- p.Run(ctx) }()
 	go func() {
 		for {
@@ -150,6 +155,20 @@ func (p *party) end(t *testing.T) {
 	if err := <-p.done; err != nil {
 		t.Error(err)
 	}
+}
+
+// downs are the routers whose sessions left Up, in order, each as often as that happened.
+func (p *party) downs() []netip.Addr {
+	synctest.Wait()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var routers []netip.Addr
+	for _, x := range p.all {
+		if x.From == Up {
+			routers = append(routers, x.Peer)
+		}
+	}
+	return routers
 }
 
 func (p *party) story() string {

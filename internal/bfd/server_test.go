@@ -2,7 +2,6 @@ package bfd
 
 import (
 	"bytes"
-	"context"
 	"net/netip"
 	"slices"
 	"strings"
@@ -217,31 +216,14 @@ func TestHundredsOfSessionsComeUpAndFailOneByOne(t *testing.T) {
 	const routers = 300
 	synctest.Test(t, func(t *testing.T) {
 		w := newWire()
-		node := New(Config{open: w.end(left)})
 		var sessions []Session
-		var all []*party
 		for i := range routers {
 			address := netip.AddrFrom4([4]byte{198, 51, byte(100 + i/200), byte(i % 200)})
 			sessions = append(sessions, to(address))
-			all = append(all, w.party(t, address, to(left)))
+			defer w.party(t, address, to(left)).end(t)
 		}
-		node.Set(sessions)
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- node.Run(ctx) }()
-		downs := map[netip.Addr]int{}
-		go func() {
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case x := <-node.Transitions():
-					if x.From == Up {
-						downs[x.Peer]++
-					}
-				}
-			}
-		}()
+		node := newParty(t, w.end(left), sessions...)
+		defer node.end(t)
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
 		for _, s := range node.Sessions() {
@@ -252,16 +234,8 @@ func TestHundredsOfSessionsComeUpAndFailOneByOne(t *testing.T) {
 		silenced := sessions[7].Peer
 		w.set(func(w *wire) { delete(w.ends, silenced) }) // it hears nothing any more, and then says that it is down
 		time.Sleep(time.Second)
-		synctest.Wait()
-		if len(downs) != 1 || downs[silenced] != 1 {
+		if downs := node.downs(); !slices.Equal(downs, []netip.Addr{silenced}) {
 			t.Errorf("one of %d routers failed, and these were said to: %v", routers, downs)
-		}
-		for _, p := range all {
-			p.end(t)
-		}
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
 		}
 	})
 }

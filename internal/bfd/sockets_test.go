@@ -79,11 +79,8 @@ func TestAFailedReadIsNotTheEnd(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWire()
-		a := New(Config{open: deaf{w.end(left), new(bool)}})
-		a.Set([]Session{to(right)})
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- a.Run(ctx) }()
+		a := newParty(t, deaf{w.end(left), new(bool)}, to(right))
+		defer a.end(t)
 		b := w.party(t, right, to(left))
 		defer b.end(t)
 		time.Sleep(100 * ms)
@@ -93,10 +90,6 @@ func TestAFailedReadIsNotTheEnd(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		if s := a.Sessions()[0]; s.State != Up || s.LastError != "" {
 			t.Errorf("%+v", s)
-		}
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
 		}
 	})
 }
@@ -129,11 +122,8 @@ func TestAFailedWriteIsNotTheEndOfASession(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		w, fail := newWire(), new(atomic.Int64)
-		a := New(Config{open: unsteady{w.end(left), fail}})
-		a.Set([]Session{to(right)})
-		ctx, stop := context.WithCancel(t.Context())
-		done := make(chan error, 1)
-		go func() { done <- a.Run(ctx) }()
+		a := newParty(t, unsteady{w.end(left), fail}, to(right))
+		defer a.end(t)
 		b := w.party(t, right, to(left))
 		defer b.end(t)
 		time.Sleep(5 * time.Second)
@@ -157,10 +147,6 @@ func TestAFailedWriteIsNotTheEndOfASession(t *testing.T) {
 		}
 		if s := a.Sessions()[0]; s.LastError != syscall.ENETUNREACH.Error() {
 			t.Errorf("%+v", s)
-		}
-		stop()
-		if err := <-done; err != nil {
-			t.Error(err)
 		}
 	})
 }

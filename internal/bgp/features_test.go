@@ -56,11 +56,7 @@ func TestASessionThatIsTakenDownComesBackWhenItMay(t *testing.T) {
 // A router may have BFD only while BGP is up: nobody will ever call Up.
 func TestASessionThatIsTakenDownComesBackByItself(t *testing.T) {
 	t.Parallel()
-	r := startRouter(t, "127.0.25.1", 64513, 64512)
-	s := start(t)
-	s.SetPeers([]announce.Peer{r.peer("r", 64512)})
-	s.Sync()
-	eventually(t, "start", func() string { return states(s) }, "r Established")
+	r, s := established(t, "127.0.25.1")
 	s.Down(r.address, "BFD session down")
 	eventually(t, "reason", lastError(s), "Idle: BFD session down")
 	eventually(t, "back", func() string { return states(s) }, "r Established")
@@ -86,11 +82,7 @@ func TestTheMoreOftenASessionIsTakenDownTheLongerItStaysDown(t *testing.T) {
 // A session goes down though a great many routes are on their way to gobgp.
 func TestASessionIsTakenDownAmidMuchWork(t *testing.T) {
 	t.Parallel()
-	r := startRouter(t, "127.0.12.1", 64513, 64512)
-	s := start(t)
-	s.SetPeers([]announce.Peer{r.peer("r", 64512)})
-	s.Sync()
-	eventually(t, "start", func() string { return states(s) }, "r Established")
+	r, s := established(t, "127.0.12.1")
 	for i := range 20000 {
 		s.Set(service(fmt.Sprint(i)), []announce.Route{to(fmt.Sprintf("10.%d.%d.0/24", i>>8, i&255), announce.Attributes{}, "r")})
 	}

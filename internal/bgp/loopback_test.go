@@ -64,6 +64,17 @@ func (r *router) peer(peerName string, myASN uint32) announce.Peer {
 	}
 }
 
+// established starts a router and a Server that has a session with it, as the peer r.
+func established(t *testing.T, address string) (*router, *Server) {
+	t.Helper()
+	r := startRouter(t, address, 64513, 64512)
+	s := start(t)
+	s.SetPeers([]announce.Peer{r.peer("r", 64512)})
+	s.Sync()
+	eventually(t, "start", func() string { return states(s) }, "r Established")
+	return r, s
+}
+
 // routes are the router's, in a canonical form.
 func (r *router) routes() string { return routesOf(r.BgpServer) }
 

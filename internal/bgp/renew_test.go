@@ -60,10 +60,7 @@ func TestAnotherConnectTimeIsInEffectAtOnce(t *testing.T) {
 // A path that loses packets has BFD up and down, and would have the routers move their traffic each time.
 func TestBFDThatIsUpEndsOnlyTheFirstPauses(t *testing.T) {
 	t.Parallel()
-	r := startRouter(t, "127.0.33.1", 64513, 64512)
-	s := start(t)
-	s.SetPeers([]announce.Peer{r.peer("r", 64512)})
-	s.Sync()
+	r, s := established(t, "127.0.33.1")
 	for _, x := range []struct {
 		before time.Duration
 		kept   bool

@@ -219,7 +219,7 @@ func TestChangesDuringTheStartOfASessionArrive(t *testing.T) {
 	n := 0
 	for after := 0; after < 50 && time.Now().Before(deadline); n++ {
 		s.Set(service("even"), []announce.Route{to(fmt.Sprintf("192.0.2.%d/32", n%250), announce.Attributes{}, "r")})
-		s.Set(service("odd"), []announce.Route{to(fmt.Sprintf("198.51.100.%d/32", n%250), announce.Attributes{Prepend: new(uint32(n % 2))}, "r")})
+		s.Set(service("odd"), []announce.Route{to(fmt.Sprintf("198.51.100.%d/32", n%250), announce.Attributes{Prepend: number32(uint32(n % 2))}, "r")})
 		if up() {
 			after++
 		}

@@ -54,11 +54,7 @@ func TestAPeerThatIsSilentAfterItsOpenIsDialedAgain(t *testing.T) {
 // What was kept down for a while is as it is afterwards, not as it was.
 func TestASessionThatWasLeftAloneIsSeenToComeBack(t *testing.T) {
 	t.Parallel()
-	r := startRouter(t, "127.0.30.1", 64513, 64512)
-	s := start(t)
-	s.SetPeers([]announce.Peer{r.peer("r", 64512)})
-	s.Sync()
-	eventually(t, "start", func() string { return states(s) }, "r Established")
+	r, s := established(t, "127.0.30.1")
 	s.hold(r.address, "rebuffed", hold{pause: time.Second})
 	eventually(t, "down", lastError(s), "Idle: rebuffed")
 	eventually(t, "back", func() string { return states(s) }, "r Established")

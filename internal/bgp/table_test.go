@@ -23,7 +23,7 @@ func genAttributes(t *rapid.T) announce.Attributes {
 	number := rapid.Ptr(rapid.Uint32Range(0, 2), true)
 	communities := rapid.SliceOfNDistinct(rapid.SampledFrom([]announce.Community{{Global: 1, Local1: 2}, {Global: 2, Local1: 1}, large}), 0, 3, rapid.ID).Draw(t, "communities")
 	slices.SortFunc(communities, announce.Community.Compare)
-	return announce.Attributes{LocalPref: number.Draw(t, "pref"), MED: number.Draw(t, "med"), Prepend: new(rapid.Uint32Range(0, 2).Draw(t, "prepend")), Communities: communities}
+	return announce.Attributes{LocalPref: number.Draw(t, "pref"), MED: number.Draw(t, "med"), Prepend: number32(rapid.Uint32Range(0, 2).Draw(t, "prepend")), Communities: communities}
 }
 
 func genRoutes(t *rapid.T) []announce.Route {
@@ -182,7 +182,7 @@ func TestMarksRunOutWithoutHarm(t *testing.T) {
 	t.Parallel()
 	m := newMarks()
 	one := func(n int) distribution {
-		return distribution{{Attributes: announce.Attributes{Prepend: new(uint32(n + 1))}, peers: somePeers[:1]}}
+		return distribution{{Attributes: announce.Attributes{Prepend: number32(uint32(n + 1))}, peers: somePeers[:1]}}
 	}
 	for n := range maxMarks {
 		if _, _, err := m.acquire(one(n), ipv4); err != nil {
