@@ -56,12 +56,7 @@ func death(ctx context.Context, b *bed) (table, error) {
 		columns: []string{"median", "max"},
 	}
 	return t, b.withAddresses(ctx, "death-", 1, func(all []netip.Addr) error {
-		for _, e := range []nodeEnding{powerLoss(), cableLoss()} {
-			if err := b.deaths(ctx, &t, e, all); err != nil {
-				return err
-			}
-		}
-		return nil
+		return b.deaths(ctx, &t, all, powerLoss(), cableLoss())
 	})
 }
 
@@ -72,7 +67,7 @@ func reboots(ctx context.Context, b *bed) (table, error) {
 		columns: []string{"median", "max"},
 	}
 	return t, b.withAddresses(ctx, "reboot-", 1, func(all []netip.Addr) error {
-		return b.deaths(ctx, &t, orderlyReboot(), all)
+		return b.deaths(ctx, &t, all, orderlyReboot())
 	})
 }
 
@@ -83,12 +78,7 @@ func many(ctx context.Context, b *bed) (table, error) {
 		columns: []string{"median", "max"},
 	}
 	return t, b.withAddresses(ctx, "many-", b.addresses, func(all []netip.Addr) error {
-		for _, e := range []nodeEnding{powerLoss(), cableLoss()} {
-			if err := b.deaths(ctx, &t, e, all); err != nil {
-				return err
-			}
-		}
-		return nil
+		return b.deaths(ctx, &t, all, powerLoss(), cableLoss())
 	})
 }
 
@@ -109,7 +99,7 @@ func withoutAPI(ctx context.Context, b *bed) (table, error) {
 		},
 	}
 	return t, b.withAddresses(ctx, "api-", 1, func(all []netip.Addr) error {
-		return b.deaths(ctx, &t, alone, all)
+		return b.deaths(ctx, &t, all, alone)
 	})
 }
 
@@ -137,8 +127,18 @@ type died struct {
 	tookBack  int           // addresses that moved then
 }
 
-// deaths ends nodes in one way, run after run.
-func (b *bed) deaths(ctx context.Context, t *table, e nodeEnding, all []netip.Addr) error {
+// deaths ends nodes in each of some ways.
+func (b *bed) deaths(ctx context.Context, t *table, all []netip.Addr, ways ...nodeEnding) error {
+	for _, e := range ways {
+		if err := b.deathsBy(ctx, t, e, all); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// deathsBy ends nodes in one way, run after run.
+func (b *bed) deathsBy(ctx context.Context, t *table, e nodeEnding, all []netip.Addr) error {
 	var seen, back outcomes
 	var had, tookBack []int
 	var last []time.Duration

@@ -41,24 +41,21 @@ func oneWays(ctx context.Context, b *bed) (table, error) {
 		title:   fmt.Sprintf("oneway: the owner of an address sends or receives nothing for %s, %d runs each", b.partition, b.runs),
 		columns: []string{"median", "max"},
 	}
+	onOwner := func(do func(context.Context, *lab.Node) error) func(context.Context, []string) error {
+		return func(ctx context.Context, lost []string) error {
+			n, err := b.lab.NodeNamed(lost[0])
+			if err != nil {
+				return err
+			}
+			return do(ctx, n)
+		}
+	}
 	losing := func(name string, loss lab.Loss) split {
 		return split{
 			name,
 			func(owner string) []string { return []string{owner} },
-			func(ctx context.Context, lost []string) error {
-				n, err := b.lab.NodeNamed(lost[0])
-				if err != nil {
-					return err
-				}
-				return n.Lose(ctx, loss, "eth0")
-			},
-			func(ctx context.Context, lost []string) error {
-				n, err := b.lab.NodeNamed(lost[0])
-				if err != nil {
-					return err
-				}
-				return n.Mend(ctx, "eth0")
-			},
+			onOwner(func(ctx context.Context, n *lab.Node) error { return n.Lose(ctx, loss, "eth0") }),
+			onOwner(func(ctx context.Context, n *lab.Node) error { return n.Mend(ctx, "eth0") }),
 		}
 	}
 	return t, b.splits(ctx, &t, losing("sends nothing", lab.LoseSent), losing("receives nothing", lab.LoseReceived))
