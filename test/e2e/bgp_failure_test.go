@@ -112,12 +112,7 @@ func bgpWithoutAPI(r *bgpRig) {
 	ctx := r.Context()
 	addresses := r.announce("no-api")
 	c := r.watch(addresses)
-	r.must(r.lab.StopAPI(ctx))
-	defer func() {
-		if err := r.lab.StartAPI(context.Background()); err != nil {
-			r.Error(err)
-		}
-	}()
+	r.stopAPI()
 	c.observe(1000)
 	c.allFine()
 	n := r.node("n2")

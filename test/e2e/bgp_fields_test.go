@@ -67,13 +67,10 @@ func (r *bgpRig) says(router, command string, words ...string) {
 	})
 }
 
-// paths waits until a router has exactly these paths to a prefix, from n1: the AS path, the MED if there is one, and all
-// communities.
-func (r *bgpRig) paths(router, prefix string, want ...string) {
+// paths waits until a router has exactly this path to a prefix: the AS path, the MED if there is one, and all
+// communities; "": none.
+func (r *bgpRig) paths(router, prefix, want string) {
 	r.Helper()
-	if want[0] == "" {
-		want = nil
-	}
 	r.eventually(fmt.Sprintf("%s has %q of %s", router, want, prefix), func(ctx context.Context) error {
 		out, err := r.lab.Vtysh(ctx, router, "show bgp ipv4 unicast "+prefix+" json")
 		if err != nil {
@@ -102,7 +99,7 @@ func (r *bgpRig) paths(router, prefix string, want ...string) {
 			}
 			got = append(got, strings.Join(words, " "))
 		}
-		if strings.Join(got, "; ") != strings.Join(want, "; ") {
+		if strings.Join(got, "; ") != want {
 			return fmt.Errorf("it has %q", got)
 		}
 		return nil

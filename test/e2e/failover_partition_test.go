@@ -94,12 +94,7 @@ func withoutAPI(r *rig) {
 	}
 	n := r.node(victim)
 	unaffected := r.watch(other)
-	r.Cleanup(func() {
-		if err := r.lab.StartAPI(context.Background()); err != nil {
-			r.Error(err)
-		}
-	})
-	r.must(r.lab.StopAPI(ctx))
+	r.stopAPI()
 	unaffected.observe(300)
 	r.must(n.PowerOff(ctx))
 	after := r.awaitOwners([]string{victim}, its...)

@@ -179,6 +179,17 @@ func (r *rig) node(name string) *lab.Node {
 	return n
 }
 
+// stopAPI stops the API server, at most until the end of the scenario.
+func (r *rig) stopAPI() {
+	r.Helper()
+	r.Cleanup(func() {
+		if err := r.lab.StartAPI(context.Background()); err != nil {
+			r.Error(err)
+		}
+	})
+	r.must(r.lab.StopAPI(r.Context()))
+}
+
 // clients are a client's new connections, one every 10 ms, and 60 that it keeps, while
 // something happens; and what is said on the LAN of who has the addresses.
 type clients struct {

@@ -110,12 +110,7 @@ func startedWithoutAPI(r *rig) {
 	owner := r.awaitOwners(nil, a)[a]
 	speaker := r.process("speaker-" + owner)
 	c := r.watch(a)
-	r.Cleanup(func() {
-		if err := r.lab.StartAPI(context.Background()); err != nil {
-			r.Error(err)
-		}
-	})
-	r.must(r.lab.StopAPI(ctx))
+	r.stopAPI()
 	pid := speaker.Pid()
 	r.must(speaker.Kill())
 	r.eventually("the speaker has been started again", func(context.Context) error {
