@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"sync"
@@ -20,8 +21,9 @@ import (
 const (
 	// heldTimeout bounds how long the engine is asked for an address that a node owns.
 	heldTimeout = 50 * time.Millisecond
-	// othersMax is how many other hosts are asked, to know whether anybody hears us.
-	othersMax = 8
+	// othersMax is how many other nodes are asked, beside the gateways, to know whether anybody
+	// hears us.
+	othersMax = 2
 )
 
 // neighbors asks the LAN for other nodes, on all interfaces that they share with this one.
@@ -41,8 +43,23 @@ func (n *neighbors) ask(ctx context.Context, node name.NodeName) membership.Answ
 	soon, cancel := context.WithTimeout(ctx, heldTimeout)
 	_ = n.query(soon, func(s *announce.State) { held = s.Held(node) }) // without, the node alone is asked for
 	cancel()
-	questions, askable := n.questions(node, held)
-	answers := make([]lan.Answer, len(questions))
+	questions := n.questions(node, held)
+	sum := membership.Answer{}
+	if len(questions) == 0 {
+		questions = n.anybody(node)
+	}
+	answers, asked := n.askAll(ctx, node, questions)
+	for i, a := range answers {
+		sum.Neighbor, sum.Speaker, sum.Others = sum.Neighbor || a.Neighbor, sum.Speaker || a.Speaker, sum.Others || a.Others
+		sum.Asked = sum.Asked || asked[i] && questions[i].Neighbor != (lan.Neighbor{})
+	}
+	return sum
+}
+
+// askAll asks some questions about a node at the same time. It returns the answer to each, and
+// which of them could be asked to their end.
+func (n *neighbors) askAll(ctx context.Context, node name.NodeName, questions []lan.Question) ([]lan.Answer, []bool) {
+	answers, asked := make([]lan.Answer, len(questions)), make([]bool, len(questions))
 	var asking sync.WaitGroup
 	for i, q := range questions {
 		asking.Go(func() {
@@ -50,76 +67,88 @@ func (n *neighbors) ask(ctx context.Context, node name.NodeName) membership.Answ
 			if err != nil {
 				n.log.V(1).Info("cannot ask the LAN", "node", node, "interface", q.From.Name, "error", err.Error())
 			}
-			answers[i] = a
+			answers[i], asked[i] = a, err == nil
 		})
 	}
 	asking.Wait()
-	sum := membership.Answer{Possible: askable}
-	for _, a := range answers {
-		sum.Neighbor, sum.Speaker, sum.Others = sum.Neighbor || a.Neighbor, sum.Speaker || a.Speaker, sum.Others || a.Others
-	}
-	return sum
+	return answers, asked
 }
 
-// questions are those to ask for a node: one for each pair of interfaces in one network. A node
-// is askable if it has an address to ask for, even if no own interface is up to ask on: then it
-// is this node that may be cut off.
-func (n *neighbors) questions(node name.NodeName, held netip.Addr) (list []lan.Question, askable bool) {
+// questions are those to ask for a node: one for each pair of interfaces in one network. There are
+// none if no own interface that is up shares a network with the node, to this node's knowledge.
+func (n *neighbors) questions(node name.NodeName, held netip.Addr) (list []lan.Question) {
 	nodes := n.nodes.Load()
 	if nodes == nil {
-		return nil, false
+		return nil
 	}
 	i := slices.IndexFunc(*nodes, func(x announce.Node) bool { return x.Name == node })
 	if i < 0 {
-		return nil, false
+		return nil
 	}
 	for _, theirs := range (*nodes)[i].Interfaces {
-		if theirs.MAC == (announce.MAC{}) || len(theirs.Prefixes) == 0 {
+		if theirs.MAC == (announce.MAC{}) {
 			continue
 		}
-		askable = true
 		for _, ours := range n.interfaces() {
-			for _, p := range theirs.Prefixes {
-				if !shares(ours, p) {
-					continue
-				}
-				list = append(list, lan.Question{
-					From: ours, Neighbor: lan.Neighbor{Address: p.Addr(), MAC: link.MAC(theirs.MAC)}, Speaker: held,
-					Others: n.others(*nodes, node, ours),
-				})
-				break
+			p := slices.IndexFunc(theirs.Prefixes, func(p netip.Prefix) bool { return shares(ours, p) })
+			if p < 0 {
+				continue
 			}
+			list = append(list, lan.Question{
+				From: ours, Neighbor: lan.Neighbor{Address: theirs.Prefixes[p].Addr(), MAC: link.MAC(theirs.MAC)}, Speaker: held,
+				Others: n.others(*nodes, node, ours),
+			})
 		}
 	}
-	return list, askable
+	return list
 }
 
-// shares says whether an interface is in the network of an address that can be asked for.
+// anybody are the questions whether anybody but a node is there, on each own interface that is up.
+func (n *neighbors) anybody(but name.NodeName) (list []lan.Question) {
+	var nodes []announce.Node
+	if known := n.nodes.Load(); known != nil {
+		nodes = *known
+	}
+	for _, ours := range n.interfaces() {
+		if ours.Up {
+			list = append(list, lan.Question{From: ours, Others: n.others(nodes, but, ours)})
+		}
+	}
+	return list
+}
+
+// shares says whether an interface is in the network of an address that can be asked for. Their
+// masks may differ, by mistake: both can be on one wire all the same. Of a prefix of one address
+// that cannot be known.
 func shares(i link.Interface, p netip.Prefix) bool {
-	if p.Addr().Is6() && !p.Addr().IsLinkLocalUnicast() {
+	if p.IsSingleIP() || p.Addr().Is6() && !p.Addr().IsLinkLocalUnicast() {
 		return false
 	}
 	return slices.ContainsFunc(i.Addresses, func(a link.Address) bool {
-		return a.Prefix.Masked() == p.Masked() && a.Prefix.Addr() != p.Addr()
+		return !a.Prefix.IsSingleIP() && a.Prefix.Overlaps(p) && a.Prefix.Addr() != p.Addr()
 	})
 }
 
-// others are hosts other than a node that may answer on an interface: the gateways and nodes.
+// others are hosts other than a node that may answer on an interface: the gateways, and some nodes
+// at random.
 func (n *neighbors) others(nodes []announce.Node, but name.NodeName, i link.Interface) []netip.Addr {
 	list, err := link.Gateways(i.Index)
 	if err != nil {
 		n.log.V(1).Info("cannot list gateways", "interface", i.Name, "error", err.Error())
 	}
+	var fellows []netip.Addr
 	for _, node := range nodes {
-		if node.Name == but || node.Name == n.self || len(list) >= othersMax {
+		if node.Name == but || node.Name == n.self {
 			continue
 		}
 		for _, theirs := range node.Interfaces {
 			if j := slices.IndexFunc(theirs.Prefixes, func(p netip.Prefix) bool { return shares(i, p) }); j >= 0 {
-				list = append(list, theirs.Prefixes[j].Addr())
+				fellows = append(fellows, theirs.Prefixes[j].Addr())
 				break
 			}
 		}
 	}
+	rand.Shuffle(len(fellows), func(x, y int) { fellows[x], fellows[y] = fellows[y], fellows[x] })
+	list = append(list, fellows[:min(len(fellows), othersMax)]...)
 	return slices.DeleteFunc(list, func(a netip.Addr) bool { return a.Zone() != "" })
 }

@@ -18,7 +18,11 @@ func (a *asking) tick() (frames [][]byte, over bool) {
 	case a.ticks == lastTick || a.over():
 		return nil, true
 	case a.ticks <= Probes:
-		return probes(a.question, a.heard), false
+		q := a.question
+		if a.ticks < Probes && q.Neighbor != (Neighbor{}) {
+			q.Others = nil // most often somebody is heard unasked
+		}
+		return probes(q, a.heard), false
 	}
 	return nil, false
 }
@@ -33,7 +37,7 @@ func (a *asking) hear(part Answer) (over bool) {
 // anything at all: who has heard the neighbor does not ask for others, and who has heard others
 // knows that the neighbor is silent. A speaker's answer has had its time.
 func (a *asking) over() bool {
-	if a.ticks > Probes {
+	if a.ticks > Probes || a.question.Neighbor == (Neighbor{}) {
 		return a.heard.Neighbor || a.heard.Others
 	}
 	return a.heard.Neighbor && (a.heard.Speaker || !a.question.Speaker.IsValid())

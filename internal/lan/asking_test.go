@@ -9,6 +9,8 @@ func TestAQuestionEndsWhenThereIsNothingLeftToWaitFor(t *testing.T) {
 	neighbor, speaker, others := Answer{Neighbor: true}, Answer{Speaker: true}, Answer{Others: true}
 	plain, both := question(), question()
 	both.Speaker = vip
+	anybody := both
+	anybody.Neighbor = Neighbor{}
 	type step struct {
 		at   int // the tick after which it is heard
 		part Answer
@@ -22,16 +24,18 @@ func TestAQuestionEndsWhenThereIsNothingLeftToWaitFor(t *testing.T) {
 		early    bool  // it ends between two ticks
 		want     Answer
 	}{
-		{"the neighbor's answer ends it", plain, []step{{1, neighbor}}, []int{2}, 1, true, neighbor},
-		{"a late answer too", plain, []step{{3, neighbor}}, []int{2, 2, 2}, 3, true, neighbor},
-		{"who else is heard is not asked for again", plain, []step{{1, others}, {2, neighbor}}, []int{2, 1}, 2, true, Answer{Neighbor: true, Others: true}},
-		{"silence lasts for the extra wait", plain, nil, []int{2, 2, 2, 0}, 5, false, Answer{}},
-		{"others heard early spare the extra wait", plain, []step{{1, others}}, []int{2, 1, 1}, 4, false, others},
-		{"others heard late end the extra wait", plain, []step{{4, others}}, []int{2, 2, 2, 0}, 4, true, others},
-		{"the neighbor heard late ends the extra wait", plain, []step{{4, neighbor}}, []int{2, 2, 2, 0}, 4, true, neighbor},
-		{"a speaker that is asked for is waited for", both, []step{{1, neighbor}, {2, speaker}}, []int{3, 2}, 2, true, Answer{Neighbor: true, Speaker: true}},
-		{"a speaker that is silent has the time of its probes", both, []step{{1, neighbor}}, []int{3, 2, 2}, 4, false, neighbor},
-		{"a speaker alone does not end it", both, []step{{1, speaker}}, []int{3, 2, 2, 0}, 5, false, speaker},
+		{"the neighbor's answer ends it", plain, []step{{1, neighbor}}, []int{1}, 1, true, neighbor},
+		{"a late answer too", plain, []step{{3, neighbor}}, []int{1, 1, 2}, 3, true, neighbor},
+		{"others are asked last", plain, []step{{2, neighbor}}, []int{1, 1}, 2, true, neighbor},
+		{"silence lasts for the extra wait", plain, nil, []int{1, 1, 2, 0}, 5, false, Answer{}},
+		{"others who are heard are not asked, and spare the extra wait", plain, []step{{1, others}}, []int{1, 1, 1}, 4, false, others},
+		{"others heard late end the extra wait", plain, []step{{4, others}}, []int{1, 1, 2, 0}, 4, true, others},
+		{"the neighbor heard late ends the extra wait", plain, []step{{4, neighbor}}, []int{1, 1, 2, 0}, 4, true, neighbor},
+		{"a speaker that is asked for is waited for", both, []step{{1, neighbor}, {2, speaker}}, []int{2, 1}, 2, true, Answer{Neighbor: true, Speaker: true}},
+		{"a speaker that is silent has the time of its probes", both, []step{{1, neighbor}}, []int{2, 1, 2}, 4, false, neighbor},
+		{"a speaker that answers without its node does not end it", both, []step{{1, speaker}}, []int{2, 1, 2, 0}, 5, false, speaker},
+		{"without a neighbor anybody ends it", anybody, []step{{1, others}}, []int{1}, 1, true, others},
+		{"without a neighbor others are asked each time", anybody, nil, []int{1, 1, 1, 0}, 5, false, Answer{}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

@@ -57,15 +57,16 @@ type Question struct {
 	// as the own link-local address, or, without one, as that which follows from the MAC (RFC
 	// 4291 appendix A), so that IPv6 need not be enabled.
 	From link.Interface
-	// Neighbor is whom the question is about.
+	// Neighbor is whom the question is about. The zero value asks for nobody in particular: the
+	// question is then whether anybody else is there, and Speaker is not asked.
 	Neighbor Neighbor
 	// Speaker is an address that nobody but the neighbor's speaker answers for, one of a Service
 	// that it owns: IPv4 or IPv6. The zero value asks nothing. A node that has the address on an
 	// interface too (kube-ipvs0 without strict ARP) answers for it without its speaker.
 	Speaker netip.Addr
 	// Others are own addresses of hosts that may answer too, the gateway for one, IPv4 or IPv6
-	// without a zone. They are asked by broadcast (IPv4) or multicast (IPv6), for as long as
-	// nobody else is heard: a few are enough.
+	// without a zone. They are asked by broadcast (IPv4) or multicast (IPv6), once, together with
+	// the last probe, if nobody else has been heard by then: a few are enough.
 	Others []netip.Addr
 }
 
@@ -94,6 +95,8 @@ func (q Question) check() error {
 		return errors.New("own interface has no index")
 	case !isUnicast(q.From.MAC):
 		return fmt.Errorf("own MAC %v is none of a host", q.From.MAC)
+	case q.Neighbor == (Neighbor{}):
+		return q.checkOthers()
 	case !isUnicast(q.Neighbor.MAC):
 		return fmt.Errorf("the neighbor's MAC %v is none of a host", q.Neighbor.MAC)
 	case q.From.MAC == q.Neighbor.MAC:
@@ -105,6 +108,11 @@ func (q Question) check() error {
 	case q.Speaker == q.Neighbor.Address:
 		return fmt.Errorf("the node itself answers for the speaker's address %v", q.Speaker)
 	}
+	return q.checkOthers()
+}
+
+// checkOthers returns an error if one of the others cannot be asked.
+func (q Question) checkOthers() error {
 	for _, a := range q.Others {
 		if !isHost(a) {
 			return fmt.Errorf("the address %v of others is none of a host", a)

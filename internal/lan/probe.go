@@ -63,10 +63,10 @@ const (
 // probes returns the frames that ask q, but for what has been answered already.
 func probes(q Question, answered Answer) [][]byte {
 	var frames [][]byte
-	if !answered.Neighbor {
+	if !answered.Neighbor && q.Neighbor != (Neighbor{}) {
 		frames = append(frames, probe(q.From, q.Neighbor.Address, onLink(q.From, q.Neighbor.Address), q.Neighbor.MAC))
 	}
-	if q.Speaker.IsValid() && !answered.Speaker {
+	if q.Speaker.IsValid() && !answered.Speaker && q.Neighbor != (Neighbor{}) {
 		sender := onLink(q.From, q.Speaker)
 		if sender.IsUnspecified() {
 			sender = anyIPv4(q.From)

@@ -26,12 +26,12 @@ func TestADeathCastsDoubtOnThoseThatWereNotHeardLately(t *testing.T) {
 		t.Fatalf("asks for %v though nobody died", do.ask)
 	}
 	died.heard, died.suspected = now.Add(-time.Second), true
-	w.answered("died", Answer{Possible: true, Others: true}, now)
+	w.answered("died", Answer{Asked: true, Others: true}, now)
 	if died.health != Dead {
 		t.Fatalf("it is %v", died.health)
 	}
 	do := w.look(now)
-	if len(do.ask) != doubts || slices.Contains(do.ask, "heard") {
+	if want := doubtsOfAll / (len(w.peers) + 1); len(do.ask) != want || slices.Contains(do.ask, "heard") {
 		t.Errorf("asks for %v", do.ask)
 	}
 	doubted := do.ask[0]
@@ -39,7 +39,7 @@ func TestADeathCastsDoubtOnThoseThatWereNotHeardLately(t *testing.T) {
 		now = now.Add(25 * time.Millisecond)
 		w.look(now)
 	}
-	w.answered(doubted, Answer{Possible: true, Others: true}, now)
+	w.answered(doubted, Answer{Asked: true, Others: true}, now)
 	if got := w.peers[doubted].health; got != Dead {
 		t.Errorf("one that does not answer is %v", got)
 	}

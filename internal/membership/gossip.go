@@ -118,9 +118,8 @@ func (r *run) join(ctx context.Context, p Peer) outcome {
 	if refused(err) {
 		return absent
 	}
-	switch a := r.config.Ask(ctx, p.Name); {
-	case a.Neighbor && !p.Bare, a.Possible && !a.Neighbor && !a.Others: // it lives, or nobody is heard at all
-		return blocked
+	if a := r.config.Ask(ctx, p.Name); a.Neighbor && !p.Bare || !a.Neighbor && !a.Others {
+		return blocked // it lives, or nobody is heard at all
 	}
 	return absent
 }

@@ -27,10 +27,12 @@ func (h Health) String() string { return [...]string{"Dead", "Silent", "Unheard"
 
 // Answer is what the LAN says of a node.
 type Answer struct {
-	// Possible says that there is an address to ask for. Without, heartbeats alone count.
-	Possible bool
+	// Asked says that the node was asked, on a network that both share. Otherwise its silence says
+	// nothing: those who share a network with it judge, and the grace period does.
+	Asked bool
 	// Neighbor says that the node answered, Speaker that its speaker did for an address that it
-	// owns, Others that anybody else was heard.
+	// owns, Others that anybody else was heard on a network of this node's, also if the node itself
+	// could not be asked.
 	Neighbor, Speaker, Others bool
 }
 
@@ -41,21 +43,25 @@ const (
 	beacon = 250 * time.Millisecond
 	// askAgain is the least time between two questions for an owner that this node deputizes
 	// for, askSlowly that for others that are silent, and askAlive that for the living, to know
-	// that their LAN can be asked.
+	// that their LAN can be asked; see watch.rest for many nodes.
 	askAgain  = 100 * time.Millisecond
 	askSlowly = 2 * time.Second
 	askAlive  = 60 * time.Second
-	// askFirst is the time between questions for a living node that never answered.
+	// askFirst is the time between questions for a living node that never answered, askPause the
+	// least time between any two questions for nodes that nothing is wrong with.
 	askFirst = 3 * time.Second
+	askPause = 100 * time.Millisecond
 	// gossipAfter is how long a node may be silent before the gossip, if it still hears it,
 	// overrules missing heartbeats.
 	gossipAfter = 3 * time.Second
 	// challenge is how long a pong is waited for.
 	challenge = 2 * time.Second
 	// unheard is how long a living node may not have been heard before a death elsewhere casts
-	// doubt on it, and doubts how many nodes are asked for then.
-	unheard = time.Second
-	doubts  = 32
+	// doubt on it. doubts is how many nodes are asked for then, at most, by one node, and
+	// doubtsOfAll roughly by all together.
+	unheard     = time.Second
+	doubts      = 32
+	doubtsOfAll = 320
 	// stall is the time between two looks from which on this process itself was held up, unless
 	// they are that far apart anyway; see watch.stalled.
 	stall = 100 * time.Millisecond

@@ -12,10 +12,12 @@ const ms = time.Millisecond
 
 // What the LAN says of a node.
 var (
-	up      = Answer{Possible: true, Neighbor: true, Others: true}
-	serving = Answer{Possible: true, Neighbor: true, Speaker: true, Others: true}
-	down    = Answer{Possible: true, Others: true}
-	nobody  = Answer{Possible: true}
+	up      = Answer{Asked: true, Neighbor: true, Others: true}
+	serving = Answer{Asked: true, Neighbor: true, Speaker: true, Others: true}
+	down    = Answer{Asked: true, Others: true}
+	nobody  = Answer{Asked: true}
+	// elsewhere is the answer for a node that shares no network with this one.
+	elsewhere = Answer{Others: true}
 )
 
 // scene plays a watch of node "me" with one other node, "it", step by step.
@@ -99,13 +101,13 @@ func TestTheHealthOfANodeFollowsFromWhatIsHeard(t *testing.T) {
 			s.do(s.gossip("it", true, false, s.now))
 			s.heard(pong, 0)
 			s.pass(25 * ms)
-			s.answered("it", Answer{}, s.now)
+			s.answered("it", elsewhere, s.now)
 		}, Silent},
 		{"one that has not joined, is heard no more, and whose LAN cannot be asked", func(s *scene) {
 			s.heard(heartbeat, 0)
 			s.pass(3 * time.Second)
-			s.answered("it", Answer{}, s.now)
-		}, Dead},
+			s.answered("it", elsewhere, s.now)
+		}, Silent},
 		{"one heartbeat that is lost changes nothing", func(s *scene) { s.pass(200 * ms) }, Alive},
 		{"a farewell before a restart makes it silent at once", func(s *scene) { s.heard(farewell, alive) }, Silent},
 		{"one that leaves is dead at once", func(s *scene) { s.heard(farewell, left) }, Dead},
@@ -113,7 +115,8 @@ func TestTheHealthOfANodeFollowsFromWhatIsHeard(t *testing.T) {
 		{"the gossip alone does not make it dead", func(s *scene) { s.gossip("it", false, false, s.now); s.pass(time.Second) }, Alive},
 		{"missing heartbeats alone do not make it dead", func(s *scene) { s.pass(5 * time.Second) }, Alive},
 		{"the LAN does not answer", func(s *scene) { missed(s); s.pass(150 * ms); s.answered("it", down, s.now) }, Dead},
-		{"the LAN cannot be asked", func(s *scene) { missed(s); s.answered("it", Answer{}, s.now) }, Dead},
+		{"the LAN cannot be asked", func(s *scene) { missed(s); s.answered("it", elsewhere, s.now); s.pass(150 * ms) }, Silent},
+		{"the LAN cannot be asked, and nobody is heard at all", func(s *scene) { missed(s); s.answered("it", Answer{}, s.now); s.pass(150 * ms) }, Alive},
 		{"the LAN does not answer, nor ever did", func(s *scene) { s.it().reached = false; missed(s); s.answered("it", down, s.now) }, Silent},
 		{"the LAN answers", func(s *scene) { missed(s); s.answered("it", up, s.now); s.pass(150 * ms) }, Silent},
 		{"the LAN answers, and its pong may still come", func(s *scene) { missed(s); s.answered("it", up, s.now); s.pass(50 * ms) }, Alive},

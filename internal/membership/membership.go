@@ -49,7 +49,8 @@ type Config struct {
 	Keys Keys
 	// Label is the cluster's identity, at most 255 bytes: what carries another is refused.
 	Label string
-	// Ask asks the LAN for a node, within some hundred milliseconds; nil: it cannot be asked.
+	// Ask asks the LAN for a node, within some hundred milliseconds; nil: it cannot be asked, and
+	// this node is never taken for one that hears nobody.
 	Ask func(context.Context, name.NodeName) Answer
 	// News returns all that this node can tell, and false if it cannot tell at the moment; Hear
 	// takes what another told, and returns whether it made sense. Both may be called from many
@@ -140,7 +141,7 @@ func New(config Config) (*Membership, error) {
 		config.open = openSockets
 	}
 	if config.Ask == nil {
-		config.Ask = func(context.Context, name.NodeName) Answer { return Answer{} }
+		config.Ask = func(context.Context, name.NodeName) Answer { return Answer{Others: true} }
 	}
 	if config.News == nil {
 		config.News = func() ([]byte, bool) { return nil, true }

@@ -93,9 +93,9 @@ func (n *network) lost() bool {
 // ask is the kernel's answer: it comes at once, also from a process that stands still, and the
 // lack of one takes three probes of 50 ms.
 func (n *network) ask(ctx context.Context, from, to netip.Addr) Answer {
-	wait, answer := time.Millisecond, Answer{Possible: true, Neighbor: true, Others: true}
+	wait, answer := time.Millisecond, Answer{Asked: true, Neighbor: true, Others: true}
 	if n.reach(from, to) == nil {
-		wait, answer = 150*time.Millisecond, Answer{Possible: true, Others: n.crowd(from, to) > 0}
+		wait, answer = 150*time.Millisecond, Answer{Asked: true, Others: n.crowd(from, to) > 0}
 	}
 	select {
 	case <-ctx.Done():

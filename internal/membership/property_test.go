@@ -44,10 +44,7 @@ func TestNobodyIsDeadWithoutAReason(t *testing.T) {
 				if before.asking {
 					s.answered("it", a, s.now)
 				}
-				allowed = !a.Neighbor && (!a.Possible || a.Others && before.reached) && lately.Before(before.asked) && !stood.After(before.asked)
-				if !a.Possible && before.health == Silent {
-					allowed = !stood.After(before.asked)
-				}
+				allowed = !a.Neighbor && a.Asked && a.Others && before.reached && lately.Before(before.asked) && !stood.After(before.asked)
 			case 7:
 				gone := rapid.Bool().Draw(t, "left")
 				s.do(s.gossip("it", !gone && rapid.Bool().Draw(t, "alive"), gone, s.now))

@@ -21,6 +21,8 @@ type lan struct {
 	loss   float64
 	// cost of heartbeats, without the gossip.
 	packets, octets int
+	// frames are those that questions put on the LAN, answers among them.
+	frames int
 	// deaths are of nodes without power, wrong of others; changes counts all changes of health.
 	deaths  []time.Duration
 	died    time.Time
@@ -100,7 +102,9 @@ func (l *lan) act(s *station, do todo) {
 	for _, n := range do.ask {
 		o := l.byName[n]
 		a := answering{n, l.now, up}
+		l.frames += 2
 		if o.dead || o.side != s.side {
+			l.frames++ // three questions, no answer
 			a.due, a.how = l.now.Add(150*ms), nobody
 			for _, x := range l.nodes {
 				a.how.Others = a.how.Others || x != s && x != o && !x.dead && x.side == s.side
@@ -232,7 +236,8 @@ func TestTwoHundredWatches(t *testing.T) {
 	const n = 200
 	l := newLAN(t, n)
 	l.until(5*time.Second, "all alive", l.alive)
-	l.loss, l.packets, l.octets, l.changes = 0.01, 0, 0, 0
+	l.run(30*time.Second, nil) // each has asked for all others once
+	l.loss, l.packets, l.octets, l.changes, l.frames = 0.01, 0, 0, 0, 0
 	const calm = 30 * time.Second
 	l.run(calm, func(step int) {
 		if step%4 == 0 { // twenty a second stand still for 200 ms: each once in 10 s
@@ -247,9 +252,20 @@ func TestTwoHundredWatches(t *testing.T) {
 		t.Fatalf("%d times a living node was taken for dead, first by %s", len(l.wrong), l.wrong[0])
 	}
 	l.until(10*time.Second, "all alive", l.alive)
+	l.loss, l.frames = 0, 0
+	l.run(calm, nil)
+	t.Logf("in calm the LAN carries %d frames a second of questions and answers", l.frames/int(calm/time.Second))
+	if most := 100 * int(calm/time.Second); l.frames > most {
+		t.Errorf("%d frames in %v of calm, more than %d", l.frames, calm, most)
+	}
 
 	last := l.nodes[n-1]
-	last.dead, l.died = true, l.now
+	last.dead, l.died, l.frames = true, l.now, 0
+	l.run(time.Second, nil)
+	t.Logf("in the second after a death it carries %d", l.frames)
+	if l.frames > 1500 { // of 2,000, as those that take over ask for a quorum too
+		t.Errorf("%d frames in the second after a death", l.frames)
+	}
 	l.until(10*time.Second, "dead everywhere", func() bool {
 		if since := l.now.Sub(l.died); since > 3*time.Second && since <= 3*time.Second+25*ms {
 			l.gossip()

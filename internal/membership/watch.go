@@ -32,6 +32,9 @@ type watch struct {
 	// doubted is when a node was found dead, and others that were not heard lately are to be
 	// asked for; zero: they have been.
 	doubted time.Time
+	// wondered is when a node that nothing is wrong with was last asked for, heardAny when a
+	// packet last came from anybody.
+	wondered, heardAny time.Time
 	// changes counts what may have changed the members; watching is what watchers returned, nil
 	// when that may have changed.
 	changes  uint64
@@ -124,7 +127,7 @@ func (w *watch) hear(in packet, now time.Time) (do todo) {
 		}
 		return do
 	}
-	p.heard, p.flags, p.suspected, p.told, w.deaf = now, in.flags, false, false, false
+	p.heard, p.flags, p.suspected, p.told, w.deaf, w.heardAny = now, in.flags, false, false, false, now
 	p.stopping = in.kind == farewell
 	switch {
 	case in.kind == farewell && in.flags&left != 0:
@@ -233,12 +236,29 @@ func (w *watch) doubt(now time.Time, do *todo) {
 	w.doubted = time.Time{}
 	asked := 0
 	for _, p := range w.peers { // at random, since each death has others asked for
-		if p.health == Alive && !p.asking && now.Sub(p.heard) >= unheard && asked < doubts {
+		if p.health == Alive && !p.asking && now.Sub(p.heard) >= unheard && asked < w.doubts(p) {
 			p.suspected = true
 			w.question(p, now, do)
 			asked++
 		}
 	}
+}
+
+// doubts is how many nodes to ask for, at most, with this one among them. Of many nodes only some
+// ask, each for other ones, so that a death does not fill the LAN with questions.
+func (w *watch) doubts(p *peer) int {
+	n := len(w.peers) + 1
+	if most := doubtsOfAll / n; most > 1 || weight(p.name, w.self)%uint64(n) < doubtsOfAll/5 {
+		return min(max(most, 1), doubts)
+	}
+	return 0
+}
+
+// rest is the time between two questions for a living node that has answered before: the more
+// nodes ask, the less often does each, so that all together never ask for more than 20 a second.
+func (w *watch) rest() time.Duration {
+	n := len(w.peers) + 1
+	return max(askAlive, time.Duration(n*n)*time.Second/20)
 }
 
 func (w *watch) lookAt(p *peer, now time.Time, do *todo) {
@@ -263,15 +283,17 @@ func (w *watch) lookAt(p *peer, now time.Time, do *todo) {
 	case p.health == Alive && !p.reached:
 		every = askFirst
 	case p.health == Alive:
-		every = askAlive
+		every = w.rest()
 	case w.deputized[p.name]:
 		every = askAgain
 	}
-	if p.health == Alive || p.health == Silent || p.health == Unheard {
-		if !p.asking && now.Sub(p.asked) >= every {
-			p.asking, p.asked = true, now
-			do.ask = append(do.ask, p.name)
+	pausing := p.health == Alive && now.Sub(w.wondered) < askPause
+	if p.health != Dead && !p.asking && !pausing && now.Sub(p.asked) >= every {
+		if p.health == Alive {
+			w.wondered = now
 		}
+		p.asking, p.asked = true, now
+		do.ask = append(do.ask, p.name)
 	}
 	if p.health != Alive && (p.known || p.gossiped) && now.Sub(p.pinged) >= beacon {
 		do.ping = append(do.ping, p.name)
@@ -298,8 +320,8 @@ func (w *watch) answered(n name.NodeName, a Answer, now time.Time) {
 	}
 	overdue := p.health == Alive && quiet && (p.suspected || !p.gossiped)
 	void := !a.Neighbor && (p.void || w.stalled(now))
-	if overdue && a.Neighbor && now.Sub(p.asked) < w.interval {
-		p.answer = &a // a kernel is faster than a speaker, whose pong may follow
+	if overdue && (a.Neighbor || !a.Asked) && now.Sub(p.asked) < w.interval {
+		p.answer = &a // that is known before its speaker's pong can be there
 		return
 	}
 	p.asking, p.answer, p.void = false, nil, false
@@ -321,14 +343,12 @@ func (w *watch) answered(n name.NodeName, a Answer, now time.Time) {
 			p.reached = false
 		}
 	case p.health == Dead || !quiet:
-	case !a.Possible && p.heard.IsZero():
-		w.become(p, Silent, now) // it was never met: that it is not heard proves nothing
-	case !a.Possible:
-		w.note(p, "the LAN cannot be asked for a node that is missed: heartbeats alone count")
-		w.become(p, Dead, now)
-	case !a.Others:
+	case !a.Others && (a.Asked || !w.heardAny.After(p.asked)):
 		w.deaf = true
 		w.note(p, "a node is missed, but nobody else is heard either: taking nothing over")
+	case !a.Asked:
+		w.note(p, "a node is missed that shares no network with this one: it keeps its addresses for the grace period, unless others find it dead")
+		w.become(p, Silent, now)
 	case !p.reached:
 		w.note(p, "a node is missed that the LAN never answered for: it keeps its addresses for the grace period")
 		w.become(p, Silent, now)
