@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/ballast-lb/ballast/internal/announce"
@@ -51,6 +52,8 @@ type speaker struct {
 	peering   *peering.Peering
 	gossip    *gossip
 	neighbors *neighbors
+	quorums   *quorums
+	reach     *reach
 	proxy     *proxy
 	status    *status
 	written   *kube.Announced
@@ -94,6 +97,11 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 	defaults := config.Compile(config.Objects{}).Settings
 	s.drain.Store(&defaults.Drain)
 	s.neighbors = &neighbors{self: self.node, asker: lan.NewAsker(), interfaces: s.interfaces, query: s.query, log: log.WithName("neighbors")}
+	s.quorums = &quorums{
+		self: self.node, asker: s.neighbors.asker, interfaces: s.interfaces, nodes: &s.neighbors.nodes, tell: s.engine.Tell,
+		log: log.WithName("quorum"), due: make(chan []announce.Measurement, 1),
+	}
+	s.reach = &reach{url: serverURL(mgr.GetConfig()), client: mgr.GetHTTPClient(), changed: changed, log: log.WithName("reach")}
 	s.gossip = newGossip(mgr.GetClient(), self, o, log.WithName("gossip"))
 	s.gossip.tell, s.gossip.query, s.gossip.ask = s.engine.Tell, s.query, s.neighbors.ask
 	s.proxy = newProxy(log.WithName("proxy"), changed)
@@ -112,8 +120,9 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 		Writes:   func(d announce.Decision) bool { return d.Owner == self.node },
 	})
 	s.engine.Self, s.engine.Cache, s.engine.Log = self.node, mgr.GetCache(), log.WithName("engine")
-	s.engine.Apply, s.engine.Spread = s.apply, s.gossip.spread
-	s.engine.First = []announce.Fact{announce.MembersKnown{}, announce.SelfKnown{}} // until told, nobody is known to live
+	s.engine.Apply, s.engine.Spread, s.engine.Measure = s.apply, s.gossip.spread, s.quorums.want
+	// Until told, nobody is known to live.
+	s.engine.First = []announce.Fact{announce.MembersKnown{}, announce.SelfKnown{}, announce.QuorumMeasured{}}
 	s.engine.Gatherer = &kube.Gatherer{
 		Client: mgr.GetClient(), Class: o.Class, Namespace: o.Namespace,
 		Facts: s.engine.Tell, Compiled: s.configure,
@@ -121,10 +130,19 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 	return s
 }
 
+// serverURL is where the API server is; a configuration may leave out the scheme.
+func serverURL(cfg *rest.Config) string {
+	server, _, err := rest.DefaultServerUrlFor(cfg)
+	if err != nil {
+		return cfg.Host // asking there says what is wrong
+	}
+	return server.String()
+}
+
 func (s *speaker) setUp(ctx context.Context, mgr manager.Manager) error {
 	runnables := []manager.RunnableFunc{
 		s.engine.Start, s.written.Start, s.gossip.Start, s.status.Start, s.proxy.Start,
-		s.links.Run, s.layer2.Run, s.routers.Run, s.sessions.follow, s.peering.Run, s.watch,
+		s.quorums.run, s.reach.run, s.links.Run, s.layer2.Run, s.routers.Run, s.sessions.follow, s.peering.Run, s.watch,
 	}
 	var errs []error
 	for _, r := range runnables {
@@ -281,7 +299,7 @@ func (s *speaker) watch(ctx context.Context) error {
 
 // known is what the node knows of itself.
 func (s *speaker) known() announce.SelfKnown {
-	self := announce.SelfKnown{Leaving: s.leaving.Load(), Conflicts: *s.conflicts.Load()}
+	self := announce.SelfKnown{Leaving: s.leaving.Load(), Stale: s.reach.stale.Load(), Conflicts: *s.conflicts.Load()}
 	self.Proxy, _, _ = s.proxy.state()
 	self.Settled = s.looked.Load() && s.proxy.known()
 	for _, i := range s.interfaces() {

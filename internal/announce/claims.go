@@ -25,7 +25,7 @@ func newClaims() claims {
 // learn notes a claim, and returns whether it beats what was known. Until sweep knows better
 // it is a stray.
 func (c *claims) learn(n election.Claim, now time.Time) bool {
-	if !n.Beats(c.known[n.Unit]) {
+	if before := c.known[n.Unit]; !n.Beats(before) || !n.Believable(before.Term()) {
 		return false
 	}
 	if _, known := c.known[n.Unit]; !known {
@@ -35,11 +35,11 @@ func (c *claims) learn(n election.Claim, now time.Time) bool {
 	return true
 }
 
-// best returns the best claim for any of some addresses.
-func (c *claims) best(addresses []netip.Addr) election.Claim {
+// best returns the best claim for any of the addresses of a unit.
+func (c *claims) best(unit netip.Addr, addresses []netip.Addr) election.Claim {
 	var best election.Claim
 	for _, a := range addresses {
-		if n, known := c.known[a]; known && n.Beats(best) {
+		if n, known := c.known[a]; known && n.As(unit).Beats(best.As(unit)) {
 			best = n
 		}
 	}

@@ -28,8 +28,11 @@ type cluster struct {
 	nodes  []*simulated
 	mail   []letter
 	api    []announce.Node
-	// lasting are the units whose owner was neither dead nor drained nor cut off since it was noted.
 	units []announce.Service
+	// measured says that nodes measure quorums, and that a node that is cut off hears somebody, so
+	// that it takes those for dead whom it does not hear. gateway is the side of the gateway.
+	measured bool
+	gateway  int
 }
 
 // simulated is a node.
@@ -43,16 +46,24 @@ type simulated struct {
 	seen    map[name.NodeName]announce.Member
 	answers map[netip.Addr]bool
 	joined  bool
+	// asking says that a quorum is being measured.
+	asking bool
 }
 
+// letter is what reaches a node at some time; without facts it is a measurement of its quorum.
 type letter struct {
 	to    *simulated
 	at    time.Time
 	facts []announce.Fact
+	// suspects are those of the measurement.
+	suspects []name.NodeName
 }
 
-func newCluster(t *rapid.T, n, services int) *cluster {
+func newCluster(t *rapid.T, n, services int, edit ...func(*cluster)) *cluster {
 	c := &cluster{t: t, now: time.Unix(1e9, 0), random: rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))}
+	for _, e := range edit {
+		e(c)
+	}
 	for i := range n {
 		c.api = append(c.api, node(fmt.Sprintf("n%d", i), fmt.Sprintf("10.0.0.%d", i+1)))
 	}
@@ -90,7 +101,28 @@ func (c *cluster) boot(x *simulated, joined bool) {
 	for _, s := range c.units {
 		facts = append(facts, announce.Known{Service: s})
 	}
+	if c.measured {
+		facts = append(facts, announce.QuorumMeasured{})
+	}
 	c.step(x, facts...)
+}
+
+// quorum is what a node measures now.
+func (c *cluster) quorum(x *simulated, suspects ...name.NodeName) announce.QuorumKnown {
+	said := announce.QuorumKnown{Interface: "eth0", Asked: suspects}
+	answer := 0
+	for _, o := range c.nodes {
+		switch {
+		case o.dead || o.side != x.side:
+		case slices.Contains(suspects, o.name):
+			said.Answered = append(said.Answered, o.name)
+		default:
+			answer++
+		}
+	}
+	gateway := x.side == c.gateway
+	said.Has, said.Witness = 2*answer > len(c.nodes) || gateway && 2*answer == len(c.nodes), answer > 1 || gateway
+	return said
 }
 
 func (x *simulated) members() announce.MembersKnown {
@@ -112,6 +144,10 @@ func (c *cluster) step(x *simulated, facts ...announce.Fact) {
 			x.answers[l.Address] = l.For == announce.MAC{}
 		}
 	}
+	if due := x.state.Unmeasured(c.now); len(due) > 0 && !x.asking {
+		x.asking = true
+		c.mail = append(c.mail, letter{to: x, at: c.now.Add(tick), suspects: due[0].Suspects})
+	}
 	if news := x.state.Outbox(); !news.Empty() {
 		for _, to := range c.nodes {
 			if to != x {
@@ -123,7 +159,7 @@ func (c *cluster) step(x *simulated, facts ...announce.Fact) {
 
 func (c *cluster) send(from, to *simulated, facts ...announce.Fact) {
 	if from.side == to.side && !from.dead && !to.dead && !from.away && !to.away {
-		c.mail = append(c.mail, letter{to, c.now.Add(time.Duration(c.random.IntN(5)) * tick), facts})
+		c.mail = append(c.mail, letter{to: to, at: c.now.Add(time.Duration(c.random.IntN(5)) * tick), facts: facts})
 	}
 }
 
@@ -149,6 +185,9 @@ func (c *cluster) run(d time.Duration) {
 			return true
 		})
 		for _, l := range due {
+			if l.facts == nil {
+				l.to.asking, l.facts = false, []announce.Fact{c.quorum(l.to, l.suspects...)}
+			}
 			if !l.to.dead && !l.to.away {
 				c.step(l.to, l.facts...)
 			}
@@ -164,7 +203,7 @@ func (c *cluster) run(d time.Duration) {
 // perceive lets each node find out, at some time, how each other is.
 func (c *cluster) perceive() {
 	for _, x := range c.nodes {
-		if x.dead || x.away || x.side != 0 { // who is cut off hears nobody, and takes nobody for dead
+		if x.dead || x.away || x.side != 0 && !c.measured { // who is cut off hears nobody, and takes nobody for dead
 			continue
 		}
 		changed := false
@@ -311,6 +350,7 @@ func (c *cluster) drain(x *simulated, why string) {
 		}
 	}
 	for _, o := range c.nodes { // the API tells each at another time
-		c.mail = append(c.mail, letter{o, c.now.Add(time.Duration(c.random.IntN(20)) * tick), []announce.Fact{announce.NodesKnown{Nodes: c.api}}})
+		at := c.now.Add(time.Duration(c.random.IntN(20)) * tick)
+		c.mail = append(c.mail, letter{to: o, at: at, facts: []announce.Fact{announce.NodesKnown{Nodes: c.api}}})
 	}
 }

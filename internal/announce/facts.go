@@ -57,6 +57,9 @@ type SelfKnown struct {
 	Settled bool
 	// Leaving says that the speaker hands over all that it owns and then stops.
 	Leaving bool
+	// Stale says that the API server could not be reached for so long that this node takes nothing
+	// from an owner that lives.
+	Stale bool
 	// Conflicts are other hosts that answer for what this node answers for.
 	Conflicts []Conflict
 }
@@ -117,6 +120,7 @@ func (s *State) form(keys []name.ServiceKey, now time.Time, t *touched) {
 			delete(s.units, u.name)
 			s.count(u.owner, -1)
 			s.wait(u, time.Time{})
+			s.measure(u, nil)
 			s.deputize(u, "")
 		}
 	}
@@ -135,15 +139,16 @@ func (s *State) form(keys []name.ServiceKey, now time.Time, t *touched) {
 		old := before[key]
 		if old != nil {
 			u.answered = old.answered && old.name == u.name
+			u.history, u.fit, u.claim = old.history, old.fit, old.claim
 		}
 		for _, member := range u.services {
 			s.unitOf[member] = u
 		}
 		s.units[u.name] = u
-		if all := s.addresses(u); old != nil && old.owner != "" && len(all) > 0 && s.claims.best(all).Epoch == 0 {
+		if all := s.addresses(u); old != nil && old.owner != "" && len(all) > 0 && s.claims.best(u.name, all).Epoch == 0 {
 			s.claims.learn(election.Claim{Unit: u.name, Owner: old.owner, Successor: old.successor, Epoch: 1}, now)
 		}
-		s.index(u)
+		s.index(u, now)
 		if old != nil && old.owner == u.owner {
 			u.since = old.since
 		}
@@ -228,6 +233,9 @@ func (f MembersKnown) tell(s *State, now time.Time, t *touched) {
 
 func (f SelfKnown) tell(s *State, now time.Time, t *touched) {
 	s.self = &f
+	if s.view.Stale != f.Stale {
+		s.view.Stale, t.all = f.Stale, true
+	}
 	s.report(0)
 	s.merge(now, t)
 	conflicts := map[netip.Addr]Conflict{}

@@ -2,7 +2,6 @@ package announce
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -23,8 +22,11 @@ type Report struct {
 	Leaving bool `json:"l,omitempty"`
 }
 
-// numberMax bounds epochs and numbers of reports, so that there is always a next one.
-const numberMax = 1 << 62
+// believable says whether a number can be one that a speaker came to that had reported as often as
+// that before; see election.Claim.Believable.
+func (r Report) believable(before uint64) bool {
+	return r.Number <= max(election.TermMax, before+election.TermJump)
+}
 
 // News is what speakers tell each other.
 type News struct {
@@ -44,22 +46,17 @@ func (n News) Encode() []byte {
 	return b
 }
 
-// DecodeNews reads what Encode wrote. What a well-behaved speaker would not write is an error.
+// DecodeNews reads what Encode wrote. Of its entries, those that a well-behaved speaker would not
+// write are left out: one of them must not cost the others.
 func DecodeNews(b []byte) (News, error) {
 	var n News
 	if err := json.Unmarshal(b, &n); err != nil {
 		return News{}, fmt.Errorf("decode news: %w", err)
 	}
-	for _, c := range n.Claims {
-		if !c.Unit.IsValid() || c.Unit.Zone() != "" || c.Owner == "" || c.Epoch == 0 || c.Epoch > numberMax {
-			return News{}, errors.New("decode news: a claim lacks its unit or owner, or has an impossible epoch")
-		}
-	}
-	for _, r := range n.Reports {
-		if r.Node == "" || r.Number > numberMax {
-			return News{}, errors.New("decode news: a report lacks its node or has an impossible number")
-		}
-	}
+	n.Claims = slices.DeleteFunc(n.Claims, func(c election.Claim) bool {
+		return !c.Unit.IsValid() || c.Unit.Zone() != "" || c.Owner == "" || c.Epoch == 0
+	})
+	n.Reports = slices.DeleteFunc(n.Reports, func(r Report) bool { return r.Node == "" })
 	return n, nil
 }
 
@@ -95,7 +92,7 @@ func (f Heard) tell(s *State, now time.Time, t *touched) {
 	}
 	changed := false
 	for _, r := range f.News.Reports {
-		if before, known := s.reports[r.Node]; known && before.Number >= r.Number {
+		if before, known := s.reports[r.Node]; known && before.Number >= r.Number || !r.believable(before.Number) {
 			continue
 		}
 		if r.Node == s.view.Self {

@@ -179,14 +179,32 @@ func TestOnlyWhatIsAnnouncedIsAskedFor(t *testing.T) {
 	}
 }
 
-func TestImpossibleNumbersAreRefused(t *testing.T) {
+// A number that no honest speaker comes to would outlast all that follow: it is not believed, and
+// what comes with it is.
+func TestImpossibleNumbersAreNotBelievedAndCostNothingElse(t *testing.T) {
 	t.Parallel()
-	for _, said := range []announce.News{
-		{Claims: []election.Claim{{Unit: netip.MustParseAddr(lan), Owner: "a", Epoch: 1<<64 - 1}}},
-		{Reports: []announce.Report{{Node: "a", Number: 1<<64 - 1}}},
-	} {
-		if _, err := announce.DecodeNews(said.Encode()); err == nil {
-			t.Errorf("accepted %+v", said)
+	for _, number := range []uint64{1<<64 - 1, 1 << 62, 1 << 57} {
+		other := netip.MustParseAddr("10.0.0.131")
+		said := announce.News{
+			Claims: []election.Claim{
+				{Unit: netip.MustParseAddr(lan), Owner: "a", Epoch: number}, {Unit: other, Owner: "a", Successor: "c", Epoch: 1},
+			},
+			Reports: []announce.Report{{Node: "a", Number: number}, {Node: "c", Number: 1, Proxy: announce.ProxyReady}},
+		}
+		heard, err := announce.DecodeNews(said.Encode())
+		if err != nil {
+			t.Fatal(err)
+		}
+		both := with(service("10.0.0.131"), func(s *announce.Service) { s.Key.Name = "other" })
+		s := speaker("b", owned(3), announce.Known{Service: service(lan)}, announce.Known{Service: both}, announce.Heard{News: heard})
+		news := s.News()
+		for _, c := range news.Claims {
+			if c.Epoch == number {
+				t.Errorf("it believes %+v", c)
+			}
+		}
+		if len(news.Claims) != 2 || len(news.Reports) != 1 || news.Reports[0].Node != "c" {
+			t.Errorf("it knows %+v", news)
 		}
 	}
 }

@@ -52,6 +52,11 @@ type Plans struct {
 	BGP bool
 	// Deputizes is the owner in whose place the view's node answers, or empty.
 	Deputizes name.NodeName
+	// Measure are the own node's interfaces on which the quorum is to be measured, since a claim
+	// depends on it.
+	Measure []string
+	// Fit says that the view's node owns the unit, to its own knowledge, and can.
+	Fit bool
 	// Again is when to plan again though nothing changed; zero: never.
 	Again time.Time
 }
@@ -71,7 +76,8 @@ type Plans struct {
 //     on for View.Shutdown with GRACEFUL_SHUTDOWN (RFC 8326), if rule 4 says nothing else against it.
 func Plan(u Unit, v *View, now time.Time) Plans {
 	own := v.own(&u, now)
-	plans := Plans{Claim: own.Claim, Orphaned: own.orphaned, Again: own.Again}
+	plans := Plans{Claim: own.Claim, Orphaned: own.orphaned, Again: own.Again, Measure: own.measure}
+	plans.Fit = v.Joined && own.situation.Claim.Owner == v.Self && own.situation.Owner == election.Fit
 	if v.Self != "" && own.Deputy == v.Self {
 		plans.Deputizes = own.Owner
 	}

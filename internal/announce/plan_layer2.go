@@ -154,6 +154,8 @@ type Unit struct {
 	Since time.Time
 	// Answered says that the own node has answered for it before.
 	Answered bool
+	// history is what became of it before.
+	history history
 }
 
 // ownership is who owns a unit, as far as the own node knows.
@@ -164,6 +166,10 @@ type ownership struct {
 	// are candidates.
 	orphaned bool
 	rosters  []roster // of each Service
+	// measure are the own node's interfaces on which the quorum is to be measured.
+	measure []string
+	// quiet says that the own node, as the owner, says nothing unasked.
+	quiet bool
 }
 
 // own decides who owns a unit: a node that could answer for each Service of it that anybody
@@ -183,8 +189,8 @@ func (v *View) own(u *Unit, now time.Time) ownership {
 			common = slices.DeleteFunc(common, func(x option) bool { return o.find(x.node.Name) == nil })
 		}
 	}
-	s := v.situation(u, common, now)
-	own.situation, own.Outcome = s, election.Decide(s)
+	own.decide(v, v.situation(u, common, now), u, now)
+	s := own.situation
 	own.orphaned = (s.Claim.Epoch == 0 || s.Owner == election.Unfit) && len(s.Candidates) > 0
 	switch {
 	case v.Self == "":
@@ -196,9 +202,71 @@ func (v *View) own(u *Unit, now time.Time) ownership {
 	return own
 }
 
+// decide has the election decide. Only if that depends on it, the quorum is looked up: most units
+// have an owner that is fit.
+func (own *ownership) decide(v *View, s election.Situation, u *Unit, now time.Time) {
+	if v.Self != "" && v.Quorum != nil {
+		s.Quorum = election.Unmeasured
+	}
+	own.situation, own.Outcome = s, election.Decide(s)
+	if !own.Measure || v.Self == "" || v.Quorum == nil {
+		return
+	}
+	own.measure = v.places(own.rosters)
+	q := v.quorum(own.measure, v.suspect(s.Claim.Owner), now)
+	s.Answering = q.answering
+	if s.Quorum = q.is; s.Quorum != election.Unmeasured {
+		if s.Quorum == election.Quorate {
+			s.QuorateSince = latest(q.since, u.history.heard)
+		}
+		own.situation, own.Outcome = s, election.Decide(s)
+		if own.Measure && own.Claim.Epoch == 0 {
+			own.Again = earliest(own.Again, q.expires)
+		}
+	}
+	if !own.Measure {
+		own.measure = nil
+	}
+	claim := s.Claim
+	if own.Claim.Epoch > 0 {
+		claim = own.Claim
+	}
+	own.quiet = claim.Owner == v.Self && claim.Step() > 0 && !q.witness
+}
+
+// places returns the own node's interfaces on which it would answer for Services, sorted.
+func (v *View) places(rosters []roster) []string {
+	self, known := v.node(v.Self)
+	if !known {
+		return nil
+	}
+	var all []string
+	for i := range rosters {
+		for _, a := range answersOf(self, rosters[i].wanted) {
+			all = append(all, a.Interfaces...)
+		}
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
+// latest is the later of two moments.
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
 // situation is what election is to know of a unit that these nodes could answer for.
 func (v *View) situation(u *Unit, able []option, now time.Time) election.Situation {
-	s := election.Situation{Self: v.Self, Unit: u.Name, Claim: u.Claim, Since: u.Since, Now: now}
+	s := election.Situation{
+		Self: v.Self, Unit: u.Name, Claim: u.Claim, Since: u.Since, Now: now,
+		Usurped: u.history.usurped, Lost: u.history.lostAt, Hold: u.history.hold, Stale: v.Stale,
+	}
+	if owner, known := v.node(u.Claim.Owner); known {
+		s.Rival = owner.Health == Alive || owner.Health == Unheard
+	}
 	if s.Since.IsZero() {
 		s.Since = now
 	}
@@ -243,7 +311,7 @@ func (v *View) answers(u *Unit, o *roster, own *ownership) []Layer2 {
 	case own.Answers:
 		list := answersOf(self, o.wanted) // also of one that hands over
 		for i := range list {
-			if v.Deaf {
+			if v.Deaf || own.quiet {
 				list[i].For = macOf(self, list[i].Interfaces)
 			}
 			list[i].First = !o.service.Announced && !u.Answered

@@ -35,6 +35,8 @@ type State struct {
 	unitOf map[name.ServiceKey]*unit
 	// waiting are the units that are to be planned again at some time.
 	waiting map[*unit]bool
+	// measuring are the units whose claim depends on a quorum that is to be measured.
+	measuring map[*unit]bool
 	// deputized counts the units of each owner in whose place the own node answers.
 	deputized map[name.NodeName]int
 	claims    claims
@@ -53,8 +55,14 @@ type unit struct {
 	since time.Time
 	// again is when to plan it though nothing changed; zero: never.
 	again time.Time
-	// owner and successor are those of its claim, by which it is indexed.
+	// claim is the best known one, by whose owner and successor it is indexed.
+	claim            election.Claim
 	owner, successor name.NodeName
+	// fit says that the own node owned it when it was last planned, and could.
+	fit     bool
+	history history
+	// measure are the own node's interfaces on which a quorum is to be measured for it.
+	measure []string
 	// deputizes is the owner in whose place the own node answers.
 	deputizes name.NodeName
 	// answers says that the own node answers as the owner, answered that it has before.
@@ -70,7 +78,7 @@ func NewState(self name.NodeName) *State {
 	return &State{
 		view:     View{Self: self, Owned: map[name.NodeName]int{}},
 		services: map[name.ServiceKey]Service{}, holders: map[netip.Addr][]name.ServiceKey{}, decided: map[name.ServiceKey]Decision{},
-		units: map[netip.Addr]*unit{}, unitOf: map[name.ServiceKey]*unit{}, waiting: map[*unit]bool{},
+		units: map[netip.Addr]*unit{}, unitOf: map[name.ServiceKey]*unit{}, waiting: map[*unit]bool{}, measuring: map[*unit]bool{},
 		claims: newClaims(), reports: map[name.NodeName]Report{}, deputized: map[name.NodeName]int{},
 	}
 }
@@ -130,7 +138,9 @@ func (s *State) plan(u *unit, now time.Time, changes []Change) []Change {
 	}
 	s.claimRest(u, now)
 	u.announced, u.bgp = p.Announced, p.BGP
+	u.fit = p.Fit || p.Claim.Epoch > 0
 	s.wait(u, p.Again)
+	s.measure(u, p.Measure)
 	s.deputize(u, p.Deputizes)
 	switch {
 	case !p.Orphaned:
@@ -159,7 +169,8 @@ func (s *State) claimRest(u *unit, now time.Time) {
 	}
 	for _, a := range s.addresses(u) {
 		if c, known := s.claims.known[a]; known && c.Owner != s.view.Self {
-			s.claim(election.Claim{Unit: a, Owner: u.owner, Successor: u.successor, Epoch: c.Epoch + 1}, now)
+			above := max(u.claim.Epoch, c.Epoch+1)
+			s.claim(election.Claim{Unit: a, Owner: u.owner, Successor: u.successor, Epoch: above}, now)
 		}
 	}
 }
@@ -188,7 +199,9 @@ func (s *State) deputize(u *unit, owner name.NodeName) {
 
 // full is what Plan is to know of a unit.
 func (s *State) full(u *unit) Unit {
-	full := Unit{Name: u.name, Claim: s.claims.best(s.addresses(u)), Since: u.since, Answered: u.answered || u.answers}
+	full := Unit{
+		Name: u.name, Claim: s.claims.best(u.name, s.addresses(u)), Since: u.since, Answered: u.answered || u.answers, history: u.history,
+	}
 	for _, key := range u.services {
 		full.Services = append(full.Services, s.services[key])
 	}
@@ -207,19 +220,23 @@ func (s *State) learn(c election.Claim, now time.Time) bool {
 		return false
 	}
 	for _, key := range s.holders[c.Unit] {
-		s.index(s.unitOf[key])
+		s.index(s.unitOf[key], now)
 	}
 	return true
 }
 
 // index notes who owns a unit by the claims now known.
-func (s *State) index(u *unit) {
-	best := s.claims.best(s.addresses(u))
+func (s *State) index(u *unit, now time.Time) {
+	best := s.claims.best(u.name, s.addresses(u))
 	s.count(u.owner, -1)
 	if u.owner != best.Owner {
 		u.since = time.Time{}
 	}
-	u.owner, u.successor = best.Owner, best.Successor
+	if best != u.claim {
+		lost := u.owner == s.view.Self && u.owner != ""
+		u.history.follow(u.claim, best, u.fit && lost, best.Owner == s.view.Self, now)
+	}
+	u.claim, u.owner, u.successor = best, best.Owner, best.Successor
 	s.count(u.owner, 1)
 }
 

@@ -207,6 +207,12 @@ type View struct {
 	Joined, Deaf bool
 	// JoinedAt is when that was found out.
 	JoinedAt time.Time
+	// Stale says that the own node has not reached the API server for so long that it may not know
+	// what others do.
+	Stale bool
+	// Quorum is what was measured on the own node's interfaces; nil: nobody measures, and the own
+	// node has a quorum everywhere.
+	Quorum map[string]Quorum
 	// Grace is how long an owner may be silent.
 	Grace time.Duration
 	// Shutdown is how long the routes of the own node, once it is drained, go on with the community GRACEFUL_SHUTDOWN.

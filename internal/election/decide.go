@@ -21,6 +21,19 @@ const (
 	Fit
 )
 
+// Quorum is whether a node hears more than half of those who may answer on the network of a unit.
+type Quorum uint8
+
+// What may be known of a quorum.
+const (
+	// Quorate: the node has one, or nobody measures.
+	Quorate Quorum = iota
+	// Unmeasured: nobody knows at this moment.
+	Unmeasured
+	// Inquorate: the node has none.
+	Inquorate
+)
+
 // Situation is what one node knows of one unit.
 type Situation struct {
 	Self name.NodeName
@@ -37,6 +50,23 @@ type Situation struct {
 	// a candidate.
 	Since time.Time
 	Now   time.Time
+	// Quorum is whether Self has one where it would answer. Who has it, and where, is found out
+	// before a claim alone: see Outcome.Measure.
+	Quorum Quorum
+	// Usurped says that a claim of Self with a quorum was the best until one without was heard.
+	Usurped bool
+	// QuorateSince is since when Self, which owns the unit by a claim without a quorum, has had
+	// one without a break; zero: it has none.
+	QuorateSince time.Time
+	// Rival says that the claim's owner is alive. Stale says that Self has not reached the API
+	// server for so long that it does not know what the owner knows.
+	Rival, Stale bool
+	// Answering is since when the owner's node, though it was found dead, has answered on the LAN;
+	// zero: it does not.
+	Answering time.Time
+	// Lost is when Self lost the unit to another though it was fit, Hold until when it leaves it to
+	// a live owner therefore.
+	Lost, Hold time.Time
 }
 
 // Outcome is what a node makes of a Situation.
@@ -50,12 +80,15 @@ type Outcome struct {
 	Answers bool
 	// Claim is one to make now, or the zero value.
 	Claim Claim
+	// Measure says that the decision depends on a quorum that is to be measured, now or again.
+	Measure bool
 	// Again is when to decide again though nothing was heard; zero: never.
 	Again time.Time
 }
 
 // Decide says who owns a unit, and what the node does about it. The rules, in order:
 //
+//  0. An owner that lost the unit to a claim without a quorum claims it once it has one itself.
 //  1. A unit without a claim goes to the best placed candidate, and each turn that nobody
 //     claims it to the next in line.
 //  2. An owner that is fit stays, unless a candidate that has been fit for PreferAfter is
@@ -63,7 +96,20 @@ type Outcome struct {
 //  3. A resting owner stays; the first in line is its deputy.
 //  4. An unfit owner is followed by the first in line or, after each turn of silence, by
 //     the next. While there is one to follow it, it goes on answering for as long as Handover.
+//
+// Whoever claims needs a quorum, and then begins a new term. Without one only a unit that nobody
+// owns, or whose owner is unfit, is claimed: after Patience more, with the next step of its term.
+// Nobody claims from a live owner what it has just lost to one, nor while its view is stale.
 func Decide(s Situation) Outcome {
+	if s.Usurped && s.Claim.Owner != s.Self && s.fit() {
+		if s.Quorum != Inquorate {
+			return s.claimed(line(s.Claim, s.Unit, s.Candidates), Outcome{Owner: s.Claim.Owner}, time.Time{})
+		}
+		s.Usurped = false
+		o := Decide(s)
+		o.Measure = true
+		return o
+	}
 	if s.Claim.Epoch == 0 {
 		return s.take(place(s.Unit, s.Candidates), Outcome{})
 	}
@@ -100,7 +146,7 @@ func Decide(s Situation) Outcome {
 // nobody needs to be ranked.
 func (s Situation) changes(answers bool) bool {
 	preference := s.preference()
-	return answers && (!s.named() || s.Claim.Unit != s.Unit) ||
+	return answers && (!s.named() || s.Claim.Unit != s.Unit || s.Claim.Step() > 0) ||
 		slices.ContainsFunc(s.Candidates, func(c Candidate) bool { return c.Preference > preference })
 }
 
@@ -131,14 +177,41 @@ func (s Situation) stay(following []Candidate, o Outcome) Outcome {
 			continue
 		}
 		if c.Node == s.Self {
-			return s.claimed(following)
+			return s.claimed(following, o, time.Time{})
 		}
 		break
 	}
-	if o.Answers && (s.Claim.Unit != s.Unit || !s.named() && len(following) > 0) {
-		o.Claim = s.next(following)
+	if !o.Answers {
+		return o
+	}
+	again := s.Claim.Unit != s.Unit || !s.named() && len(following) > 0
+	if s.Claim.Step() > 0 {
+		again = s.settle(&o) // a new term before that would beat the owner that comes back
+	}
+	if again {
+		return s.claimed(following, o, time.Time{})
 	}
 	return o
+}
+
+// settle is about a unit that Self owns by a claim without a quorum. It says whether Self has had a
+// quorum for long enough to own it like any other.
+func (s Situation) settle(o *Outcome) bool {
+	o.Measure = true
+	if s.QuorateSince.IsZero() {
+		return false
+	}
+	due := s.QuorateSince.Add(Settled)
+	if s.Now.Before(due) {
+		o.Again = earliest(o.Again, due)
+		return false
+	}
+	return true
+}
+
+// fit says whether Self may own the unit.
+func (s Situation) fit() bool {
+	return slices.ContainsFunc(s.Candidates, func(c Candidate) bool { return c.Node == s.Self })
 }
 
 // take makes Self the owner when its turn in line has come.
@@ -153,21 +226,59 @@ func (s Situation) take(line []Candidate, o Outcome) Outcome {
 	if position < 0 {
 		return o
 	}
-	if due := s.Since.Add(time.Duration(position) * Turn); s.Now.Before(due) {
+	due := s.Since.Add(time.Duration(position) * Turn)
+	if s.Now.Before(due) {
 		o.Again = due
 		return o
 	}
-	return s.claimed(line)
+	return s.claimed(line, o, due.Add(Patience))
 }
 
-// claimed is the outcome that Self claims the unit now.
-func (s Situation) claimed(line []Candidate) Outcome {
-	return Outcome{Owner: s.Self, Answers: true, Claim: s.next(line)}
+// claimed is the outcome that Self claims the unit now or, if it may not, that it waits. A claim
+// without a quorum is due at some time, or never if that is zero.
+func (s Situation) claimed(line []Candidate, waiting Outcome, due time.Time) Outcome {
+	taking := s.Claim.Owner != s.Self && !s.Usurped
+	switch hold := s.hold(); {
+	case taking && s.Rival && s.Stale:
+		return waiting
+	case taking && s.Now.Before(hold):
+		waiting.Again = earliest(waiting.Again, hold)
+		return waiting
+	case s.Quorum == Quorate && (s.Answering.IsZero() || due.IsZero()):
+		return Outcome{Owner: s.Self, Answers: true, Claim: s.next(line)}
+	case s.Quorum == Quorate:
+		if due = s.Answering.Add(Patience); !s.Now.Before(due) {
+			return Outcome{Owner: s.Self, Answers: true, Claim: s.next(line)}
+		}
+	}
+	waiting.Measure = true
+	if s.Quorum == Unmeasured || due.IsZero() {
+		return waiting
+	}
+	if s.Now.Before(due) {
+		waiting.Again = earliest(waiting.Again, due)
+		return waiting
+	}
+	return Outcome{Owner: s.Self, Answers: true, Claim: s.follow(line, s.Claim.nextStep())}
 }
 
-// next is a claim of Self that follows the known one. It names who else is first in line.
+// hold is until when Self leaves the unit to its owner. One that seems dead may have claimed it a
+// moment ago, before Self could find that it lives again.
+func (s Situation) hold() time.Time {
+	if s.Rival || s.Lost.IsZero() {
+		return s.Hold
+	}
+	return s.Lost.Add(HoldMin)
+}
+
+// next is a claim of Self that follows the known one in a new term.
 func (s Situation) next(line []Candidate) Claim {
-	c := Claim{Unit: s.Unit, Owner: s.Self, Epoch: s.Claim.Epoch + 1}
+	return s.follow(line, epoch(max(s.Claim.Term()+1, uint64(max(s.Now.Unix(), 0))), 0))
+}
+
+// follow is a claim of Self. It names who else is first in line.
+func (s Situation) follow(line []Candidate, epoch uint64) Claim {
+	c := Claim{Unit: s.Unit, Owner: s.Self, Epoch: epoch}
 	for _, other := range line {
 		if other.Node != s.Self {
 			c.Successor = other.Node

@@ -2,9 +2,12 @@
 // an owner that is dead, drained or not eligible any more loses what it owns, unless somebody
 // asked for the move.
 //
-// Ownership stands in claims, which all nodes tell each other. The package is pure: it knows
-// claims and candidates, not how they were found, takes the time as an argument, and never
-// talks to anybody.
+// Ownership stands in claims, which all nodes tell each other. Where the network is cut, both
+// sides may claim; who keeps a unit afterwards is the side with a quorum, because a claim without
+// one is of a later step of the same term, which the owner before answers with the next term.
+//
+// The package is pure: it knows claims and candidates, not how they were found, takes the time as
+// an argument, and never talks to anybody.
 package election
 
 import (
@@ -24,6 +27,21 @@ const (
 	Handover = 5 * time.Second
 	// PreferAfter is how long a preferred node must have been fit before it takes a unit over.
 	PreferAfter = 60 * time.Second
+	// Patience is how much longer a node without a quorum waits before it claims a unit.
+	Patience = 3 * time.Second
+	// Settled is how long a node that claimed without a quorum must have had one since, and heard
+	// no other claim, before it owns the unit like any other owner.
+	Settled = 10 * time.Second
+	// HoldMin and HoldMax bound how long a node may not claim what it has lost to a live rival.
+	HoldMin, HoldMax = time.Second, 60 * time.Second
+)
+
+const (
+	// stepBits is how many of the low bits of an epoch count steps.
+	stepBits = 16
+	// TermMax is the highest term that is believed at any jump, TermJump how far above the highest
+	// known one a term beyond that may be.
+	TermMax, TermJump = uint64(1) << 40, uint64(1) << 16
 )
 
 // Claim is what a node says of a unit that it owns. The zero value is no claim.
@@ -34,15 +52,55 @@ type Claim struct {
 	// place while its speaker is away; empty: there was nobody else.
 	Owner     name.NodeName `json:"o"`
 	Successor name.NodeName `json:"s,omitempty"`
-	// Epoch is 1 for the first claim of a unit, and greater by one for each that follows.
+	// Epoch is the term of the claim and, in the low bits, its step; see Term and Step. It is one
+	// number so that speakers of the version before, who count epochs one by one, put claims into
+	// the same order.
 	Epoch uint64 `json:"e"`
 }
 
-// Beats says whether c replaces o: the higher epoch does, then the rank of the owner, so that
-// all who hear of both agree.
-func (c Claim) Beats(o Claim) bool {
-	return cmp.Or(cmp.Compare(c.Epoch, o.Epoch), -byRank(c.Unit, c.Owner, o.Owner), cmp.Compare(c.Successor, o.Successor)) > 0
+// epoch joins a term and a step.
+func epoch(term, step uint64) uint64 { return term<<stepBits | step }
+
+// Term counts the claims that were made with a quorum. A new one is at least the wall clock of its
+// maker in Unix seconds, so that claims of deleted Services lose.
+func (c Claim) Term() uint64 { return c.Epoch >> stepBits }
+
+// Step is 0 for a claim that was made with a quorum, and counts those of a term that were not. The
+// claims of term 0 are those of the version before, which has no steps.
+func (c Claim) Step() uint64 {
+	if c.Term() == 0 {
+		return 0
+	}
+	return c.Epoch & (1<<stepBits - 1)
 }
+
+// nextStep is the epoch of a claim that follows c without a quorum.
+func (c Claim) nextStep() uint64 {
+	if c.Epoch == 0 {
+		return epoch(1, 1)
+	}
+	return c.Epoch + 1
+}
+
+// Beats says whether c replaces o: the higher term does, then the later step, then the rank of
+// the owner, so that all who hear of both agree. Both are to be of the same unit; see As.
+func (c Claim) Beats(o Claim) bool {
+	return cmp.Or(
+		cmp.Compare(c.Epoch, o.Epoch), -byRank(c.Unit, c.Owner, o.Owner),
+		cmp.Compare(c.Owner, o.Owner), cmp.Compare(c.Successor, o.Successor),
+	) > 0
+}
+
+// As is the claim under another name of its unit, so that the claims for all addresses of a unit
+// can be compared.
+func (c Claim) As(unit netip.Addr) Claim {
+	c.Unit = unit
+	return c
+}
+
+// Believable says whether a term can be one that honest nodes came to, if the highest that is known
+// of the unit is this: otherwise one wrong number would outlast all that follow.
+func (c Claim) Believable(known uint64) bool { return c.Term() <= max(TermMax, known+TermJump) }
 
 // Candidate is a node that may own a unit: eligible, with a speaker that lives and has joined.
 type Candidate struct {

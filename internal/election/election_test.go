@@ -93,8 +93,8 @@ func TestOnlyWhatADeadNodeOwnedMoves(t *testing.T) {
 			t.Errorf("%s moved from %s, which lives, to %s", u, was.Owner, now.Owner)
 		case was.Owner == dead && now.Owner != was.Successor:
 			t.Errorf("%s moved to %s, not to the successor %s", u, now.Owner, was.Successor)
-		case was.Owner == dead && now.Epoch != was.Epoch+1:
-			t.Errorf("%s has epoch %d after %d", u, now.Epoch, was.Epoch)
+		case was.Owner == dead && (now.Term() != was.Term()+1 || now.Step() != 0):
+			t.Errorf("%s has term %d, step %d after term %d", u, now.Term(), now.Step(), was.Term())
 		}
 	}
 }
@@ -117,8 +117,10 @@ func TestDecide(t *testing.T) {
 		}
 		return list
 	}
-	owned := Claim{Unit: u, Owner: first, Successor: second, Epoch: 7}
+	owned := Claim{Unit: u, Owner: first, Successor: second, Epoch: epoch(7, 0)}
+	usurped := Claim{Unit: u, Owner: second, Successor: third, Epoch: epoch(7, 1)}
 	now := start().Add(time.Hour)
+	then := epoch(uint64(now.Unix()), 0)
 	for name, tc := range map[string]struct {
 		s    Situation
 		want Outcome
@@ -133,7 +135,7 @@ func TestDecide(t *testing.T) {
 		},
 		"an owner whose successor is gone names another": {
 			Situation{Self: first, Claim: owned, Candidates: without(second), Owner: Fit},
-			Outcome{Owner: first, Answers: true, Claim: Claim{Unit: u, Owner: first, Successor: third, Epoch: 8}},
+			Outcome{Owner: first, Answers: true, Claim: Claim{Unit: u, Owner: first, Successor: third, Epoch: then}},
 		},
 		"an owner that is alone names nobody": {
 			Situation{Self: first, Claim: owned, Candidates: []Candidate{{Node: first}}, Owner: Fit},
@@ -149,7 +151,7 @@ func TestDecide(t *testing.T) {
 		},
 		"the successor follows a dead owner at once": {
 			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now},
-			Outcome{Owner: second, Answers: true, Claim: Claim{Unit: u, Owner: second, Successor: third, Epoch: 8}},
+			Outcome{Owner: second, Answers: true, Claim: Claim{Unit: u, Owner: second, Successor: third, Epoch: then}},
 		},
 		"the next in line waits a turn": {
 			Situation{Self: third, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now},
@@ -157,7 +159,7 @@ func TestDecide(t *testing.T) {
 		},
 		"a silent successor is skipped after a turn": {
 			Situation{Self: third, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now.Add(-Turn)},
-			Outcome{Owner: third, Answers: true, Claim: Claim{Unit: u, Owner: third, Successor: second, Epoch: 8}},
+			Outcome{Owner: third, Answers: true, Claim: Claim{Unit: u, Owner: third, Successor: second, Epoch: then}},
 		},
 		"a drained owner answers until another claims": {
 			Situation{Self: first, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now},
@@ -181,15 +183,89 @@ func TestDecide(t *testing.T) {
 		},
 		"a preferred node that has been fit for a while takes over": {
 			Situation{Self: third, Claim: owned, Candidates: prefer(third, now.Add(-PreferAfter)), Owner: Fit},
-			Outcome{Owner: third, Answers: true, Claim: Claim{Unit: u, Owner: third, Successor: second, Epoch: 8}},
+			Outcome{Owner: third, Answers: true, Claim: Claim{Unit: u, Owner: third, Successor: second, Epoch: then}},
 		},
 		"an owner answers until the preferred node claims": {
 			Situation{Self: first, Claim: owned, Candidates: prefer(third, now.Add(-PreferAfter)), Owner: Fit},
 			Outcome{Owner: first, Answers: true},
 		},
 		"an owner claims the unit by its new name": {
-			Situation{Self: first, Claim: Claim{Unit: unit(9), Owner: first, Successor: second, Epoch: 7}, Candidates: three, Owner: Fit},
-			Outcome{Owner: first, Answers: true, Claim: Claim{Unit: u, Owner: first, Successor: second, Epoch: 8}},
+			Situation{Self: first, Claim: Claim{Unit: unit(9), Owner: first, Successor: second, Epoch: epoch(7, 0)}, Candidates: three, Owner: Fit},
+			Outcome{Owner: first, Answers: true, Claim: Claim{Unit: u, Owner: first, Successor: second, Epoch: then}},
+		},
+		"a clock that is behind does not hinder the next term": {
+			Situation{Self: second, Claim: Claim{Unit: u, Owner: first, Successor: second, Epoch: then + 5<<stepBits}, Candidates: without(first), Owner: Unfit, Since: now},
+			Outcome{Owner: second, Answers: true, Claim: Claim{Unit: u, Owner: second, Successor: third, Epoch: then + 6<<stepBits}},
+		},
+		"a quorum is measured before a claim": {
+			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Quorum: Unmeasured},
+			Outcome{Owner: first, Measure: true},
+		},
+		"without a quorum a successor waits": {
+			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Quorum: Inquorate},
+			Outcome{Owner: first, Measure: true, Again: now.Add(Patience)},
+		},
+		"without a quorum a successor claims the next step in the end": {
+			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now.Add(-Patience), Quorum: Inquorate},
+			Outcome{Owner: second, Answers: true, Claim: Claim{Unit: u, Owner: second, Successor: third, Epoch: epoch(7, 1)}},
+		},
+		"without a quorum a new unit is claimed late, and so that any other claim wins": {
+			Situation{Self: first, Candidates: three, Since: now.Add(-Patience), Quorum: Inquorate},
+			Outcome{Owner: first, Answers: true, Claim: Claim{Unit: u, Owner: first, Successor: second, Epoch: epoch(1, 1)}},
+		},
+		"without a quorum nobody is preferred": {
+			Situation{Self: third, Claim: owned, Candidates: prefer(third, now.Add(-PreferAfter)), Owner: Fit, Quorum: Inquorate},
+			Outcome{Owner: first, Measure: true},
+		},
+		"without a quorum an owner keeps the successor that it has named": {
+			Situation{Self: first, Claim: owned, Candidates: without(second), Owner: Fit, Quorum: Inquorate},
+			Outcome{Owner: first, Answers: true, Measure: true},
+		},
+		"an owner takes back what was claimed without a quorum": {
+			Situation{Self: first, Claim: usurped, Usurped: true, Candidates: three, Owner: Fit, Rival: true},
+			Outcome{Owner: first, Answers: true, Claim: Claim{Unit: u, Owner: first, Successor: third, Epoch: then}},
+		},
+		"it does not before it has a quorum": {
+			Situation{Self: first, Claim: usurped, Usurped: true, Candidates: three, Owner: Fit, Rival: true, Quorum: Inquorate},
+			Outcome{Owner: second, Measure: true},
+		},
+		"who has claimed without a quorum measures for as long": {
+			Situation{Self: second, Claim: usurped, Candidates: without(first), Owner: Fit, Quorum: Inquorate},
+			Outcome{Owner: second, Answers: true, Measure: true},
+		},
+		"who has claimed without a quorum and has one now waits for rivals": {
+			Situation{Self: second, Claim: usurped, Candidates: three, Owner: Fit, QuorateSince: now.Add(-time.Second)},
+			Outcome{Owner: second, Answers: true, Measure: true, Again: now.Add(Settled - time.Second)},
+		},
+		"who has claimed without a quorum owns the unit once it had one for long": {
+			Situation{Self: second, Claim: usurped, Candidates: three, Owner: Fit, QuorateSince: now.Add(-Settled)},
+			Outcome{Owner: second, Answers: true, Claim: Claim{Unit: u, Owner: second, Successor: third, Epoch: then}},
+		},
+		"what was lost to a live rival is left to it for a while": {
+			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Rival: true, Hold: now.Add(time.Second)},
+			Outcome{Owner: first, Again: now.Add(time.Second)},
+		},
+		"what has just been lost to a rival that seems dead is left to it for a moment": {
+			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Lost: now, Hold: now.Add(HoldMax)},
+			Outcome{Owner: first, Again: now.Add(HoldMin)},
+		},
+		"what was lost to a rival that has died since is claimed at once": {
+			Situation{
+				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Lost: now.Add(-HoldMin), Hold: now.Add(HoldMax),
+			},
+			Outcome{Owner: second, Answers: true, Claim: Claim{Unit: u, Owner: second, Successor: third, Epoch: then}},
+		},
+		"an owner that was found dead, and answers, has the time to be found alive": {
+			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now.Add(-time.Minute), Answering: now},
+			Outcome{Owner: first, Measure: true, Again: now.Add(Patience)},
+		},
+		"a node with a stale view takes nothing from a live owner": {
+			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Rival: true, Stale: true},
+			Outcome{Owner: first},
+		},
+		"a claim of the version before has no steps": {
+			Situation{Self: first, Claim: Claim{Unit: u, Owner: first, Successor: second, Epoch: 7}, Candidates: three, Owner: Fit},
+			Outcome{Owner: first, Answers: true},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -27,6 +27,9 @@ type Engine struct {
 	// Spread takes what is to be told to the other speakers, before Apply; nil: there are none.
 	// It must not block.
 	Spread func(announce.News)
+	// Measure takes the quorums that are to be measured, after each step; nil: none are. It must not
+	// block.
+	Measure func([]announce.Measurement)
 	// First are facts to begin with, beside those that Gatherer gathers.
 	First []announce.Fact
 	Log   logr.Logger
@@ -107,5 +110,11 @@ func (e *Engine) step(state *announce.State, always bool, facts []announce.Fact)
 	}
 	if always || len(changes) > 0 || state.Version() != before {
 		e.Apply(state, changes)
+	}
+	if e.Measure == nil {
+		return
+	}
+	if due := state.Unmeasured(time.Now()); len(due) > 0 {
+		e.Measure(due)
 	}
 }

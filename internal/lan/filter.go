@@ -22,8 +22,12 @@ const (
 
 // answerFilter passes ARP replies and neighbor advertisements from the neighbor to us.
 func answerFilter(q Question) []bpf.Instruction {
-	program := append(skipUnless(offSource, q.Neighbor.MAC), skipUnless(offDestination, q.From.MAC)...)
-	return append(program,
+	return append(skipUnless(offSource, q.Neighbor.MAC), replyFilter(q.From.MAC)...)
+}
+
+// replyFilter passes ARP replies and neighbor advertisements to us.
+func replyFilter(own link.MAC) []bpf.Instruction {
+	return append(skipUnless(offDestination, own),
 		bpf.LoadAbsolute{Off: offEtherType, Size: 2},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: etherTypeARP, SkipTrue: 6},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: etherTypeIPv6, SkipTrue: drop},
