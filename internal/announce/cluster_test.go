@@ -28,7 +28,7 @@ type cluster struct {
 	nodes  []*simulated
 	mail   []letter
 	api    []announce.Node
-	units []announce.Service
+	units  []announce.Service
 	// measured says that nodes measure quorums, and that a node that is cut off hears somebody, so
 	// that it takes those for dead whom it does not hear. gateway is the side of the gateway.
 	measured bool

@@ -16,7 +16,8 @@ const (
 	Dead Health = iota
 	// Silent: the speaker gives no sign of life, or has not joined yet; the node answers on the LAN.
 	Silent
-	// Unheard: the speaker answers on the LAN, but what it sends to the others does not get through.
+	// Unheard: the speaker lives, since it answers on the LAN or others hear it, but what it sends to
+	// this node does not get through.
 	Unheard
 	// Alive: the speaker lives and has joined.
 	Alive
@@ -56,6 +57,10 @@ const (
 	gossipAfter = 3 * time.Second
 	// challenge is how long a pong is waited for.
 	challenge = 2 * time.Second
+	// inquiries is how many others are asked whether they hear a node that this one misses, and
+	// inquired how long they look out for it.
+	inquiries = 5
+	inquired  = time.Second
 	// unheard is how long a living node may not have been heard before a death elsewhere casts
 	// doubt on it. doubts is how many nodes are asked for then, at most, by one node, and
 	// doubtsOfAll roughly by all together.
@@ -100,6 +105,10 @@ type peer struct {
 	// held up while the LAN was asked, and may have missed the answer.
 	answer *Answer
 	void   bool
+	// vetoed says that another node has heard it since this one asked.
+	vetoed bool
+	// inquirers are the nodes that miss it, and when they asked whether this one hears it.
+	inquirers map[name.NodeName]time.Time
 	// verify is when the gossip was last asked for it directly.
 	verify time.Time
 	// noted says that the log has been told why the node cannot be judged.

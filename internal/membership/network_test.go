@@ -27,6 +27,8 @@ type network struct {
 	latency time.Duration
 	// side tells the parts of a network that is cut; hosts of different sides do not meet.
 	side map[netip.Addr]int
+	// apart names pairs, from and to, that do not reach each other in any way.
+	apart map[[2]netip.Addr]bool
 	// noStreams names pairs, from and to, whose connections are never answered.
 	noStreams map[[2]netip.Addr]bool
 }
@@ -34,7 +36,7 @@ type network struct {
 func newNetwork() *network {
 	return &network{
 		hosts: map[netip.Addr]*host{}, random: rand.New(rand.NewPCG(1, 2)), latency: 200 * time.Microsecond,
-		side: map[netip.Addr]int{}, noStreams: map[[2]netip.Addr]bool{},
+		side: map[netip.Addr]int{}, apart: map[[2]netip.Addr]bool{}, noStreams: map[[2]netip.Addr]bool{},
 	}
 }
 
@@ -45,6 +47,13 @@ func (n *network) cut(side int, hosts ...netip.Addr) {
 	for _, a := range hosts {
 		n.side[a] = side
 	}
+}
+
+// part keeps two hosts from reaching each other.
+func (n *network) part(a, b netip.Addr) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.apart[[2]netip.Addr{a, b}], n.apart[[2]netip.Addr{b, a}] = true, true
 }
 
 // mute makes connections between two hosts hang, or answers them again.
@@ -66,7 +75,7 @@ func (n *network) reach(from, to netip.Addr) *host {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	h := n.hosts[to]
-	if h == nil || h.dead.Load() || n.side[from] != n.side[to] || n.hosts[from] == nil || n.hosts[from].dead.Load() {
+	if h == nil || h.dead.Load() || n.apart[[2]netip.Addr{from, to}] || n.side[from] != n.side[to] || n.hosts[from] == nil || n.hosts[from].dead.Load() {
 		return nil
 	}
 	return h

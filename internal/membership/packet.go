@@ -23,6 +23,10 @@ const (
 	suspect
 	// farewell says that the sender's speaker stops; see restarting and left.
 	farewell
+	// inquiry asks whether the receiver hears the node that about names, veto says that it does.
+	// Speakers of the version before take neither.
+	inquiry
+	veto
 )
 
 // flags say how the sender is.
@@ -111,7 +115,7 @@ func decode(b []byte, cluster uint64, keys []Key) (packet, error) {
 		end := 1 + int(rest[0])
 		*n, rest = name.NodeName(rest[1:end]), rest[end:]
 	}
-	if len(rest) > 0 || p.kind < heartbeat || p.kind > farewell || p.from == "" {
+	if len(rest) > 0 || p.kind < heartbeat || p.kind > veto || p.from == "" {
 		return packet{}, errPacket
 	}
 	return p, nil

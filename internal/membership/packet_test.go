@@ -67,7 +67,7 @@ func TestAPacketThatIsNotWholeAndAuthenticIsRefused(t *testing.T) {
 		{"of another cluster", good, 5, keys},
 		{"with a byte at its end", append(bytes.Clone(good), 0), 4, keys},
 		{"signed, of kind 0", sign(func(b []byte) []byte { b[4] = 0; return b }), 4, keys},
-		{"signed, of a kind to come", sign(func(b []byte) []byte { b[4] = byte(farewell) + 1; return b }), 4, keys},
+		{"signed, of a kind to come", sign(func(b []byte) []byte { b[4] = byte(veto) + 1; return b }), 4, keys},
 		{"signed, of another version", sign(func(b []byte) []byte { b[3]++; return b }), 4, keys},
 		{"signed, from nobody", packet{kind: ping, about: "b"}.encode(4, key(1)), 4, keys},
 		{"signed, with a name that is longer than the packet", sign(func(b []byte) []byte { b[fixedLen] = 255; return b }), 4, keys},

@@ -203,6 +203,12 @@ func (r *run) act(do todo) {
 			}
 		}
 	}
+	for _, n := range do.inquire {
+		r.inquire(n)
+	}
+	for _, v := range do.veto {
+		r.send(v.to, packet{kind: veto, about: v.about})
+	}
 	for _, n := range do.ask {
 		r.asked.Add(1)
 		r.task(func(ctx context.Context) func(time.Time) {
@@ -219,6 +225,17 @@ func (r *run) act(do todo) {
 	for _, n := range do.join {
 		if a, ok := r.address(n); ok {
 			r.absent.hurry(a)
+		}
+	}
+}
+
+// inquire asks some members, drawn at random, whether they hear a node.
+func (r *run) inquire(about name.NodeName) {
+	asked := 0
+	for other, p := range r.watch.peers { // in random order
+		if p.gossiped && other != about && asked < inquiries {
+			r.send(other, packet{kind: inquiry, about: about})
+			asked++
 		}
 	}
 }

@@ -16,7 +16,12 @@ type todo struct {
 	verify  []name.NodeName // ask the gossip
 	suspect []name.NodeName // tell all others that it is suspected
 	join    []name.NodeName // exchange with it what is known
+	inquire []name.NodeName // ask some others whether they hear it
+	veto    []hearing       // tell one that another is heard
 }
+
+// hearing is what one node is told: that another is heard.
+type hearing struct{ to, about name.NodeName }
 
 // watch knows how the speakers of all other nodes are. It is pure: it takes the time as an
 // argument and says what is to be done.
@@ -142,8 +147,19 @@ func (w *watch) hear(in packet, now time.Time) (do todo) {
 	default:
 		w.become(p, Alive, now)
 	}
-	if in.kind == suspect {
+	switch in.kind {
+	case suspect:
 		w.suspected(in.about, now, &do)
+		w.inquired(in, now, &do)
+	case inquiry:
+		w.inquired(in, now, &do)
+	case veto:
+		if missed := w.peers[in.about]; missed != nil {
+			missed.vetoed = true
+		}
+	}
+	if p.health == Alive {
+		p.vetoes(now, &do)
 	}
 	if p.health == Alive && (before == Dead || before != Alive && again) {
 		// It was away, and so was this node for it. One that has only just joined was not.
@@ -164,11 +180,38 @@ func (w *watch) suspected(n name.NodeName, now time.Time, do *todo) {
 	}
 }
 
-// question has a node pinged and the LAN asked for it.
+// inquired is that another node asks whether this one hears a node that it misses. Only what comes
+// from that from now on counts, so it is pinged.
+func (w *watch) inquired(in packet, now time.Time, do *todo) {
+	p := w.peers[in.about]
+	if p == nil || in.about == in.from {
+		return
+	}
+	if p.inquirers == nil {
+		p.inquirers = map[name.NodeName]time.Time{}
+	}
+	p.inquirers[in.from] = now
+	if now.Sub(p.pinged) > w.interval/2 {
+		do.ping = append(do.ping, p.name)
+	}
+}
+
+// vetoes tells those that miss a node that it has been heard since they asked.
+func (p *peer) vetoes(now time.Time, do *todo) {
+	for n, since := range p.inquirers {
+		if now.Sub(since) <= inquired {
+			do.veto = append(do.veto, hearing{n, p.name})
+		}
+	}
+	clear(p.inquirers)
+}
+
+// question has a node pinged, the LAN asked for it, and others whether they hear it.
 func (w *watch) question(p *peer, now time.Time, do *todo) {
-	p.asking, p.asked = true, now
+	p.asking, p.asked, p.vetoed = true, now, false
 	do.ping = append(do.ping, p.name)
 	do.ask = append(do.ask, p.name)
+	do.inquire = append(do.inquire, p.name)
 }
 
 // gossip takes what the gossip says of a node: that it lives, is dead, or has left.
@@ -292,8 +335,11 @@ func (w *watch) lookAt(p *peer, now time.Time, do *todo) {
 		if p.health == Alive {
 			w.wondered = now
 		}
-		p.asking, p.asked = true, now
+		p.asking, p.asked, p.vetoed = true, now, false
 		do.ask = append(do.ask, p.name)
+		if p.health == Unheard {
+			do.inquire = append(do.inquire, p.name)
+		}
 	}
 	if p.health != Alive && (p.known || p.gossiped) && now.Sub(p.pinged) >= beacon {
 		do.ping = append(do.ping, p.name)
@@ -332,10 +378,11 @@ func (w *watch) answered(n name.NodeName, a Answer, now time.Time) {
 	switch {
 	case a.Neighbor:
 		p.reached, p.missed, p.noted = true, 0, false
+		speaks := a.Speaker || p.vetoed
 		switch {
-		case a.Speaker && (overdue || p.health == Silent && p.flags&joined != 0):
+		case speaks && (overdue || p.health == Silent && p.flags&joined != 0):
 			w.become(p, Unheard, now)
-		case overdue || p.health == Unheard && !a.Speaker:
+		case overdue || p.health == Unheard && !speaks:
 			w.become(p, Silent, now)
 		}
 	case p.health == Alive && !overdue:
@@ -343,6 +390,9 @@ func (w *watch) answered(n name.NodeName, a Answer, now time.Time) {
 			p.reached = false
 		}
 	case p.health == Dead || !quiet:
+	case p.vetoed:
+		w.note(p, "a node is missed that others hear: it keeps its addresses")
+		w.become(p, Unheard, now)
 	case !a.Others && (a.Asked || !w.heardAny.After(p.asked)):
 		w.deaf = true
 		w.note(p, "a node is missed, but nobody else is heard either: taking nothing over")
