@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -45,6 +46,7 @@ type gossip struct {
 	mu        sync.Mutex // guards what follows
 	members   *membership.Membership
 	keys      membership.Keys
+	own       []netip.Addr // where this node listens
 	peers     []membership.Peer
 	interval  time.Duration
 	missed    int
@@ -56,7 +58,7 @@ type gossip struct {
 
 func newGossip(c client.Reader, self identity, o options, log logr.Logger) *gossip {
 	return &gossip{
-		client: c, self: self, port: uint16(o.gossipPort), log: log,
+		client: c, self: self, port: uint16(o.gossipPort), log: log, own: self.addresses,
 		secret: client.ObjectKey{Namespace: o.Namespace, Name: membership.SecretName},
 		wake:   make(chan struct{}, 1), heard: make(chan struct{}, 1), ready: make(chan struct{}),
 		interval: membership.DefaultInterval, missed: membership.DefaultMissed,
@@ -90,25 +92,24 @@ func (g *gossip) reconcile(ctx context.Context, req reconcile.Request) (reconcil
 	return reconcile.Result{}, nil
 }
 
-// setPeers tells where other speakers may be: at the internal addresses of all nodes, of
-// the family that this one is bound to.
+// setPeers tells where other speakers may be, and where this one listens: at the internal
+// addresses of the nodes. A Node without any leaves this speaker where it is.
 func (g *gossip) setPeers(nodes []announce.Node) {
 	var peers []membership.Peer
-	for _, n := range nodes {
-		for _, a := range n.Addresses {
-			if a.Is4() == g.self.addresses[0].Is4() {
-				peers = append(peers, membership.Peer{Name: n.Name, Address: a, Bare: len(n.Interfaces) == 0})
-				break
-			}
-		}
-	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	for _, n := range nodes {
+		if n.Name == g.self.node && len(n.Addresses) > 0 {
+			g.own = n.Addresses
+		}
+		peers = append(peers, membership.Peer{Name: n.Name, Addresses: n.Addresses, Bare: len(n.Interfaces) == 0})
+	}
 	if g.peers = peers; !g.met {
 		g.met = true
 		close(g.ready)
 	}
 	if g.members != nil {
+		g.members.SetAddresses(g.own)
 		g.members.SetPeers(peers)
 	}
 }
@@ -193,7 +194,7 @@ func (g *gossip) begin(ctx context.Context) (*membership.Membership, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	members, err := membership.New(membership.Config{
-		NodeName: g.self.node, BindAddr: g.self.addresses[0], Port: g.port, Keys: g.keys, Label: g.self.cluster, Log: g.log,
+		NodeName: g.self.node, Addresses: g.own, Port: g.port, Keys: g.keys, Label: g.self.cluster, Log: g.log,
 		Ask: g.ask, Hear: g.hear, News: func() ([]byte, bool) { return g.news(ctx) },
 	})
 	if err != nil {

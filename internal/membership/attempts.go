@@ -2,7 +2,10 @@ package membership
 
 import (
 	"net/netip"
+	"slices"
 	"time"
+
+	"github.com/ballast-lb/ballast/internal/name"
 )
 
 const (
@@ -30,11 +33,13 @@ const (
 // attempts keeps which peers are absent from the members and when each is tried next. It does
 // not join anybody itself.
 type attempts struct {
-	peers   map[netip.Addr]attempt
+	peers   map[name.NodeName]attempt
 	running int
 }
 
 type attempt struct {
+	// addresses are those that the peer had when it was last looked at.
+	addresses []netip.Addr
 	// running is how many tries run: one, and one more that was hurried, since the first may
 	// hang from a time when nothing got through.
 	running int
@@ -46,40 +51,51 @@ type attempt struct {
 	next     time.Time
 }
 
-func newAttempts() *attempts { return &attempts{peers: map[netip.Addr]attempt{}} }
+func newAttempts() *attempts { return &attempts{peers: map[name.NodeName]attempt{}} }
 
-// start returns the peers to try now. A peer that is alive is not tried; when it disappears it
-// is tried at once.
-func (a *attempts) start(peers []Peer, alive map[netip.Addr]bool, now time.Time) []Peer {
-	wanted := make(map[netip.Addr]bool, len(peers))
+// start returns the peers to try now. A peer that is alive is not tried; when it disappears, or
+// its addresses change, it is tried at once.
+func (a *attempts) start(peers []Peer, alive map[name.NodeName]bool, now time.Time) []Peer {
+	wanted := make(map[name.NodeName]bool, len(peers))
 	var begin []Peer
 	for _, p := range peers {
-		wanted[p.Address] = true
-		x := a.peers[p.Address]
+		wanted[p.Name] = true
+		x := a.peers[p.Name]
+		if !slices.Equal(x.addresses, p.Addresses) {
+			x.addresses, x.failures, x.next = p.Addresses, 0, time.Time{}
+		}
 		switch {
 		case x.running > 1, x.running == 1 && !x.hurried:
-		case alive[p.Address] && !x.hurried:
-			x = attempt{tried: true, running: x.running}
+		case alive[p.Name] && !x.hurried:
+			x = attempt{addresses: x.addresses, tried: true, running: x.running}
 		case x.next.After(now) && !x.hurried, a.running >= joinsAtOnce:
 		default:
 			x.running, x.hurried = x.running+1, false
 			a.running++
 			begin = append(begin, p)
 		}
-		a.peers[p.Address] = x
+		a.peers[p.Name] = x
 	}
-	for address, x := range a.peers {
-		if x.running == 0 && !wanted[address] {
-			delete(a.peers, address)
+	for n, x := range a.peers {
+		if x.running == 0 && !wanted[n] {
+			delete(a.peers, n)
 		}
 	}
 	return begin
 }
 
 // hurry has a peer tried at once, because it was heard.
-func (a *attempts) hurry(peer netip.Addr) {
+func (a *attempts) hurry(peer name.NodeName) {
 	if x, known := a.peers[peer]; known {
 		x.hurried = true
+		a.peers[peer] = x
+	}
+}
+
+// soon has those peers tried at once that are absent, because this node has other addresses.
+func (a *attempts) soon() {
+	for peer, x := range a.peers {
+		x.failures, x.next = 0, time.Time{}
 		a.peers[peer] = x
 	}
 }
@@ -87,17 +103,17 @@ func (a *attempts) hurry(peer netip.Addr) {
 // again has all peers tried at once, members too, as if none had been tried before.
 func (a *attempts) again() {
 	for peer, x := range a.peers {
-		a.peers[peer] = attempt{running: x.running, hurried: true}
+		a.peers[peer] = attempt{addresses: x.addresses, running: x.running, hurried: true}
 	}
 }
 
 // done notes the end of a try. What counts is that the peer becomes a member, and until it
 // does it is tried less and less often. random is in [0, 1).
-func (a *attempts) done(peer netip.Addr, how outcome, now time.Time, random float64) {
+func (a *attempts) done(peer name.NodeName, how outcome, now time.Time, random float64) {
 	x := a.peers[peer]
 	a.running--
 	a.peers[peer] = attempt{
-		running: x.running - 1, hurried: x.hurried, tried: x.tried || how != blocked,
+		addresses: x.addresses, running: x.running - 1, hurried: x.hurried, tried: x.tried || how != blocked,
 		failures: x.failures + 1, next: now.Add(backoff(x.failures, random)),
 	}
 }

@@ -32,7 +32,7 @@ type crew struct {
 
 type sailor struct {
 	*Membership
-	at   netip.Addr
+	node *host
 	stop func()
 	// last is guarded by the crew's mu, joined is when it was said first.
 	last   View
@@ -43,9 +43,24 @@ func newCrew(n int) *crew {
 	c := &crew{net: newNetwork(), nodes: map[name.NodeName]*sailor{}}
 	for i := range n {
 		a := netip.AddrFrom4([4]byte{192, 0, 2, byte(i + 1)})
-		c.peers = append(c.peers, Peer{Name: name.NodeName(fmt.Sprintf("n%03d", i)), Address: a})
+		c.peers = append(c.peers, Peer{Name: name.NodeName(fmt.Sprintf("n%03d", i)), Addresses: []netip.Addr{a}})
 	}
 	return c
+}
+
+// at returns the first address of a member.
+func (c *crew) at(i int) netip.Addr { return c.peers[i].Addresses[0] }
+
+// host returns the node of a member that has begun, or else that which has its address.
+func (c *crew) host(i int) *host {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.nodes[c.peers[i].Name]; s != nil {
+		return s.node
+	}
+	c.net.mu.Lock()
+	defer c.net.mu.Unlock()
+	return c.net.hosts[c.peers[i].Addresses[0]]
 }
 
 // begin starts the member with this number; adapt may change its Config.
@@ -53,9 +68,12 @@ func (c *crew) begin(t *testing.T, i int, adapt func(*Config)) *sailor {
 	t.Helper()
 	p := c.peers[i]
 	config := Config{
-		NodeName: p.Name, BindAddr: p.Address, Keys: Keys{key(1)}, Label: "test", Log: logr.Discard(), open: c.net.open,
-		Ask: func(ctx context.Context, n name.NodeName) Answer { return c.net.ask(ctx, p.Address, c.address(n)) },
+		NodeName: p.Name, Addresses: p.Addresses, Keys: Keys{key(1)}, Label: "test", Log: logr.Discard(), open: c.net.open,
+		Ask: func(ctx context.Context, n name.NodeName) Answer {
+			return c.net.ask(ctx, c.present(p.Name), c.present(n))
+		},
 	}
+	node := c.net.host(p.Addresses...)
 	if adapt != nil {
 		adapt(&config)
 	}
@@ -65,7 +83,7 @@ func (c *crew) begin(t *testing.T, i int, adapt func(*Config)) *sailor {
 	}
 	m.SetPeers(c.peers)
 	ctx, cancel := context.WithCancel(t.Context())
-	s := &sailor{Membership: m, at: p.Address}
+	s := &sailor{Membership: m, node: node}
 	c.mu.Lock()
 	c.nodes[p.Name] = s
 	c.mu.Unlock()
@@ -79,13 +97,19 @@ func (c *crew) begin(t *testing.T, i int, adapt func(*Config)) *sailor {
 	return s
 }
 
-func (c *crew) address(n name.NodeName) netip.Addr {
+// present returns the addresses that a node has on its interfaces.
+func (c *crew) present(n name.NodeName) []netip.Addr {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if s := c.nodes[n]; s != nil {
+		return c.net.addresses(s.node)
+	}
 	for _, p := range c.peers {
 		if p.Name == n {
-			return p.Address
+			return p.Addresses
 		}
 	}
-	return netip.Addr{}
+	return nil
 }
 
 func (c *crew) watch(ctx context.Context, s *sailor) {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log"
-	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
@@ -38,83 +37,52 @@ const (
 	tellsAtOnce = 16
 )
 
-// openSockets opens the sockets of the gossip and of the heartbeats.
-func openSockets(m *Membership) (ways, error) {
-	address := m.config.BindAddr.String()
-	sockets, err := memberlist.NewNetTransport(&memberlist.NetTransportConfig{
-		BindAddrs: []string{address}, BindPort: int(m.config.Port), Logger: log.New(logWriter{m.config.Log}, "", 0),
-	})
-	if err != nil {
-		return ways{}, fmt.Errorf("open gossip sockets: %w", err)
-	}
-	datagrams, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.AddrPortFrom(m.config.BindAddr, m.config.Port+1)))
-	if err != nil {
-		_ = sockets.Shutdown()
-		return ways{}, fmt.Errorf("open heartbeat socket: %w", err)
-	}
-	return ways{transport: sockets, datagrams: datagrams, port: m.config.Port + 1}, nil
-}
-
-// bind opens the ways to the others and starts to listen, trying until ctx ends.
-func (r *run) bind() bool {
-	for failures := 0; r.ctx.Err() == nil; failures++ {
-		err := r.create()
-		if err == nil {
-			return true
-		}
-		if failures == 0 {
-			r.config.Log.Info("cannot open gossip port, trying again",
-				"address", r.config.BindAddr.String(), "port", r.config.Port, "error", err.Error())
-		}
-		select {
-		case <-r.ctx.Done():
-		case <-time.After(backoff(failures, rand.Float64())):
-		}
-	}
-	return false
-}
-
-func (r *run) create() error {
-	to, err := r.config.open(r.Membership)
-	if err != nil {
-		return err
-	}
-	address, port := r.config.BindAddr.String(), int(r.config.Port)
+// begin starts to gossip.
+func (r *run) begin() error {
+	address := r.addresses()[0].String() // as all versions do
 	config := memberlist.DefaultLANConfig()
 	config.Name = string(r.config.NodeName)
-	config.Transport = to.transport
-	if sockets, ok := to.transport.(*memberlist.NetTransport); ok {
-		config.Transport = &transport{NetTransport: sockets, ctx: r.ctx}
-	}
-	config.BindAddr, config.BindPort = address, port
-	config.AdvertiseAddr, config.AdvertisePort = address, port
+	config.Transport = r.ways
+	config.BindAddr, config.BindPort = address, int(r.config.Port)
+	config.AdvertiseAddr, config.AdvertisePort = address, int(r.config.Port)
 	config.Label, config.Keyring = r.config.Label, r.ring
 	config.Events, config.Logger = r.roster, log.New(logWriter{r.config.Log}, "", 0)
-	config.Delegate = &delegate{Membership: r.Membership, roster: r.roster}
+	to := &delegate{Membership: r.Membership, roster: r.roster}
+	config.Delegate, config.Conflict = to, to
 	config.ProbeInterval, config.ProbeTimeout, config.SuspicionMult = probeInterval, probeTimeout, suspicion
 	config.GossipInterval, config.TCPTimeout = gossipInterval, streamTimeout
 	config.DeadNodeReclaimTime = reclaimAfter
 	config.EnableCompression = false
 	list, err := memberlist.Create(config)
 	if err != nil {
-		_, _ = to.transport.Shutdown(), to.datagrams.Close()
 		return fmt.Errorf("start gossip: %w", err)
 	}
-	r.list, r.conn, r.port = list, to.datagrams, to.port
+	r.list = list
 	return nil
+}
+
+// NotifyConflict takes the address that a living member has now, if it is the one that its
+// speaker advertises since it started again. memberlist, whose lock is held, drops the message
+// that says it, and takes the next one. Without that it would refuse whatever the member says.
+func (d *delegate) NotifyConflict(existing, other *memberlist.Node) {
+	at, ok := netip.AddrFromSlice(other.Addr)
+	first, known := d.routes.first(name.NodeName(other.Name))
+	if ok && known && at.Unmap() == first {
+		existing.Addr, existing.Port = other.Addr, other.Port
+	}
 }
 
 // join exchanges with one peer what is known, so that both become members.
 func (r *run) join(ctx context.Context, p Peer) outcome {
 	before := r.roster.merges()
-	_, err := r.list.Join([]string{netip.AddrPortFrom(p.Address, r.config.Port).String()})
+	_, err := r.list.Join([]string{string(p.Name) + "/" + netip.AddrPortFrom(p.Addresses[0], r.config.Port).String()})
 	switch {
 	case err == nil && r.roster.merges() > before:
 		return exchanged
 	case err == nil: // it cannot tell at the moment, or this node does not understand it
 		return blocked
 	}
-	r.config.Log.V(1).Info("cannot join peer", "peer", p.Address.String(), "error", err.Error())
+	r.config.Log.V(1).Info("cannot join peer", "peer", p.Name, "error", err.Error())
 	if refused(err) {
 		return absent
 	}
@@ -167,36 +135,6 @@ func (r *run) tell(news []byte) {
 			}
 		})
 	}
-}
-
-// transport lets the end of ctx interrupt connections to other members, which memberlist's
-// own goes on waiting for.
-type transport struct {
-	*memberlist.NetTransport
-	ctx context.Context
-}
-
-// DialAddressTimeout connects to a member.
-func (t *transport) DialAddressTimeout(a memberlist.Address, timeout time.Duration) (net.Conn, error) {
-	ctx, cancel := context.WithTimeout(t.ctx, timeout)
-	defer cancel()
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "tcp", a.Addr)
-	if err != nil {
-		return nil, err
-	}
-	return &stream{conn, context.AfterFunc(t.ctx, func() { _ = conn.Close() })}, nil
-}
-
-type stream struct {
-	net.Conn
-	stop func() bool
-}
-
-// Close closes the connection.
-func (s *stream) Close() error {
-	s.stop()
-	return s.Conn.Close()
 }
 
 // logWriter passes memberlist's lines on.

@@ -19,8 +19,8 @@ func TestAMemberGoesOnUnderHostileTraffic(t *testing.T) {
 	await(t, b.Views(), true, "a", "b")
 
 	cluster, random := clusterOf("test"), rand.New(rand.NewPCG(1, 2))
-	gossipAt := netip.AddrPortFrom(at[0].Address, DefaultPort).String()
-	beatsAt := netip.AddrPortFrom(at[0].Address, DefaultPort+1).String()
+	gossipAt := netip.AddrPortFrom(at[0].Addresses[0], DefaultPort).String()
+	beatsAt := netip.AddrPortFrom(at[0].Addresses[0], DefaultPort+1).String()
 	bye := packet{kind: farewell, flags: left, boot: 99, seq: 1 << 60, from: "b"}
 	frames := [][]byte{
 		nil, []byte(version), make([]byte, 60000), bye.encode(cluster, key(2)), bye.encode(clusterOf("another"), k),

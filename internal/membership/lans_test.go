@@ -16,11 +16,11 @@ func racks(t *testing.T, n int) *crew {
 	t.Helper()
 	c := newCrew(n)
 	for i := range n {
-		at := c.peers[i].Address
+		at := c.at(i)
 		c.begin(t, i, func(x *Config) {
 			x.Ask = func(ctx context.Context, o name.NodeName) Answer {
-				if a := c.address(o); rack(a) == rack(at) {
-					return c.net.ask(ctx, at, a)
+				if there := c.present(o); rack(there[0]) == rack(at) {
+					return c.net.ask(ctx, []netip.Addr{at}, there)
 				}
 				return Answer{Others: true}
 			}
@@ -40,7 +40,7 @@ func TestADeathOnAnotherLANIsFoundThereAndNoLivingNodeIsTakenForDead(t *testing.
 			c := racks(t, n)
 			defer c.end()
 			died := c.peers[n-1]
-			c.net.hosts[died.Address].dead.Store(true)
+			c.host(n - 1).dead.Store(true)
 			time.Sleep(20 * time.Second)
 			for _, x := range c.forget() {
 				if x.of != died.Name && x.by != died.Name {
@@ -49,7 +49,7 @@ func TestADeathOnAnotherLANIsFoundThereAndNoLivingNodeIsTakenForDead(t *testing.
 			}
 			for i := range n - 1 {
 				want := Dead
-				if rack(c.peers[i].Address) != rack(died.Address) {
+				if rack(c.at(i)) != rack(c.at(n-1)) {
 					want = Silent // until those on its LAN have what it owned, or the grace period ends
 				}
 				if v := c.view(i); health(v)[died.Name] != want || !v.Joined || v.Deaf {
@@ -80,7 +80,7 @@ func TestALoneSurvivorWhoseFellowsWereOnOtherLANsJoins(t *testing.T) {
 		c := newCrew(3)
 		defer c.end()
 		for i := 1; i < 3; i++ {
-			c.net.host(c.peers[i].Address).dead.Store(true)
+			c.net.host(c.at(i)).dead.Store(true)
 		}
 		c.begin(t, 0, func(x *Config) {
 			x.Ask = func(context.Context, name.NodeName) Answer { return Answer{Others: true} }

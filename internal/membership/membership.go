@@ -7,7 +7,8 @@
 // whose speaker restarts is told from one that is dead, and from one whose gossip is blocked.
 //
 // All traffic is encrypted or authenticated, labeled with the cluster's identity, and bound to
-// one address of the node. The package never decides what a death means, never reads what the
+// the addresses of the node, which may change at any time: names tell who is who, and two nodes
+// reach each other at any addresses of one family. The package never decides what a death means, never reads what the
 // news say, never touches Kubernetes objects, and does not look for peers: it is told them.
 package membership
 
@@ -41,8 +42,9 @@ const (
 type Config struct {
 	// NodeName is this speaker's name among the members.
 	NodeName name.NodeName
-	// BindAddr is the address to listen on and to be known by: the node's internal one.
-	BindAddr netip.Addr
+	// Addresses are those to listen on, at least one: the node's internal ones, in the order in
+	// which its Node names them, since older versions know it by the first.
+	Addresses []netip.Addr
 	// Port is the same on all nodes; 0 means DefaultPort.
 	Port uint16
 	// Keys are the key ring at the start, at least one.
@@ -59,14 +61,16 @@ type Config struct {
 	Hear func([]byte) bool
 	Log  logr.Logger
 
-	// open makes the ways to the others; nil: sockets.
-	open func(*Membership) (ways, error)
+	// open opens the sockets at an address; nil: those of the kernel.
+	open func(*Membership, netip.Addr) (sockets, error)
 }
 
 // Peer is a node that may have a speaker.
 type Peer struct {
-	Name    name.NodeName
-	Address netip.Addr
+	Name name.NodeName
+	// Addresses are where it may be reached, of any family. A node without one that is of a family
+	// of this node's own cannot be reached.
+	Addresses []netip.Addr
 	// Bare says that no speaker has ever been seen on it: that nothing comes back from its port
 	// holds nobody up.
 	Bare bool
@@ -105,11 +109,14 @@ type Membership struct {
 	ring    *memberlist.Keyring
 	views   chan View
 	changed chan struct{}
+	moved   chan struct{} // own is another
+	routes  *routes
 	leaving atomic.Bool
 
 	sent, received, rejected, asked, deaths atomic.Uint64
 
 	mu        sync.Mutex // guards what follows, and the order of changes to ring
+	own       []netip.Addr
 	peers     []Peer
 	known     bool // SetPeers has been called
 	keys      Keys // as last set
@@ -127,8 +134,8 @@ func New(config Config) (*Membership, error) {
 	switch {
 	case config.NodeName == "" || len(config.NodeName) > 253:
 		return nil, errors.New("configure membership: node name is empty or longer than 253 bytes")
-	case !config.BindAddr.IsValid() || config.BindAddr.IsUnspecified() || config.BindAddr.IsMulticast():
-		return nil, fmt.Errorf("configure membership: cannot bind to address %q", config.BindAddr)
+	case len(bindable(config.Addresses)) == 0:
+		return nil, fmt.Errorf("configure membership: cannot bind to any of the addresses %v", config.Addresses)
 	case len(config.Keys) == 0:
 		return nil, errors.New("configure membership: there is no key")
 	case config.Port == 65535:
@@ -136,7 +143,6 @@ func New(config Config) (*Membership, error) {
 	case len(config.Label) > memberlist.LabelMaxSize:
 		return nil, fmt.Errorf("configure membership: label has %d bytes, more than %d", len(config.Label), memberlist.LabelMaxSize)
 	}
-	config.BindAddr = config.BindAddr.Unmap()
 	if config.open == nil {
 		config.open = openSockets
 	}
@@ -151,6 +157,7 @@ func New(config Config) (*Membership, error) {
 	}
 	m := &Membership{
 		config: config, ring: &memberlist.Keyring{}, views: make(chan View, 1), changed: make(chan struct{}, 1),
+		moved: make(chan struct{}, 1), routes: newRoutes(), own: bindable(config.Addresses),
 		interval: DefaultInterval, missed: DefaultMissed,
 	}
 	m.keys = config.Keys
@@ -162,20 +169,54 @@ func New(config Config) (*Membership, error) {
 // never closed.
 func (m *Membership) Views() <-chan View { return m.views }
 
-// SetPeers tells all nodes that may have a speaker, this one among them or not. All are joined
-// at once; those that do not answer are tried again for as long as they are peers. The slice
-// is not kept.
+// SetPeers tells all nodes that may have a speaker, this one among them or not. All that can be
+// reached are joined at once; those that do not answer are tried again for as long as they are
+// peers, and at once when their addresses change. The slice is not kept.
 func (m *Membership) SetPeers(peers []Peer) {
 	var others []Peer
 	for _, p := range peers {
-		if p.Address = p.Address.Unmap(); p.Address.IsValid() && p.Name != m.config.NodeName {
+		if p.Addresses = bindable(p.Addresses); len(p.Addresses) > 0 && p.Name != m.config.NodeName {
 			others = append(others, p)
 		}
 	}
 	m.mu.Lock()
 	m.peers, m.known = others, true
+	m.routes.setPeers(others)
 	m.mu.Unlock()
 	wake(m.changed)
+}
+
+// SetAddresses tells that the addresses to listen on are others than before. Sockets are opened
+// and closed while Run goes on. A list without any address changes nothing: this node has one,
+// though nobody knows it. The slice is not kept.
+func (m *Membership) SetAddresses(own []netip.Addr) {
+	own = bindable(own)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if len(own) == 0 || slices.Equal(own, m.own) {
+		return
+	}
+	m.own = own
+	wake(m.moved)
+}
+
+// addresses returns the addresses of this node.
+func (m *Membership) addresses() []netip.Addr {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.own
+}
+
+// bindable returns those of some addresses that one host has and others can reach, each once.
+func bindable(all []netip.Addr) []netip.Addr {
+	var list []netip.Addr
+	for _, a := range all {
+		a = a.Unmap()
+		if a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() && !slices.Contains(list, a) {
+			list = append(list, a)
+		}
+	}
+	return list
 }
 
 // SetHeartbeat sets the time between heartbeats, at least 10 ms, and how many may be missed, at

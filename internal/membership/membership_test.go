@@ -25,7 +25,7 @@ func hosts(n int) []Peer {
 	var list []Peer
 	for i := range n {
 		a[3] = byte(i + 1)
-		list = append(list, Peer{Name: name.NodeName(rune('a' + i)), Address: netip.AddrFrom4(a)})
+		list = append(list, Peer{Name: name.NodeName(rune('a' + i)), Addresses: []netip.Addr{netip.AddrFrom4(a)}})
 	}
 	return list
 }
@@ -88,7 +88,7 @@ func await(t *testing.T, views <-chan View, joined bool, want ...name.NodeName) 
 }
 
 func member(p Peer, keys ...Key) Config {
-	return Config{NodeName: p.Name, BindAddr: p.Address, Keys: keys, Log: logr.Discard()}
+	return Config{NodeName: p.Name, Addresses: p.Addresses, Keys: keys, Log: logr.Discard()}
 }
 
 // answered is a member on a LAN that answers for everybody: who is missed because the machine is busy is not dead.
@@ -123,7 +123,7 @@ func TestAMemberThatDiesIsNoticedAndFoundAgainWhenItReturns(t *testing.T) {
 	b.SetPeers(at)
 	var views []<-chan View
 	var kill func()
-	dying := order{Self: Peer{Name: "c", Address: at[2].Address}, Peers: at, Keys: Keys{k}.Format()}
+	dying := order{Self: Peer{Name: "c", Addresses: at[2].Addresses}, Peers: at, Keys: Keys{k}.Format()}
 	for _, o := range []order{{Self: at[0], Peers: at, Keys: Keys{k}.Format()}, dying} {
 		v, f := spawn(t, o)
 		views, kill = append(views, v), f
@@ -142,14 +142,16 @@ func TestAMemberThatDiesIsNoticedAndFoundAgainWhenItReturns(t *testing.T) {
 func TestAMemberThatReturnsWithAnotherAddressIsAccepted(t *testing.T) {
 	t.Parallel()
 	at, k := hosts(3), key(1)
+	before, after := at[:2], []Peer{at[0], {Name: "b", Addresses: at[2].Addresses}}
 	a, _ := start(t, member(at[0], k))
-	a.SetPeers(at)
-	v, kill := spawn(t, order{Self: Peer{Name: "b", Address: at[1].Address}, Peers: at, Keys: Keys{k}.Format()})
+	a.SetPeers(before)
+	v, kill := spawn(t, order{Self: before[1], Peers: before, Keys: Keys{k}.Format()})
 	await(t, v, true, "a", "b")
 	await(t, a.Views(), true, "a", "b")
 	kill()
 	await(t, a.Views(), true, "a")
-	v, _ = spawn(t, order{Self: Peer{Name: "b", Address: at[2].Address}, Peers: at, Keys: Keys{k}.Format()})
+	a.SetPeers(after)
+	v, _ = spawn(t, order{Self: after[1], Peers: after, Keys: Keys{k}.Format()})
 	await(t, v, true, "a", "b")
 	await(t, a.Views(), true, "a", "b")
 }
@@ -212,7 +214,7 @@ func TestAPortThatIsHeldIsWaitedForAndSaidOnce(t *testing.T) {
 	at := hosts(1)
 	for _, network := range []string{"tcp", "udp"} {
 		t.Run(network, func(t *testing.T) {
-			address := netip.AddrPortFrom(at[0].Address, DefaultPort).String()
+			address := netip.AddrPortFrom(at[0].Addresses[0], DefaultPort).String()
 			var held interface{ Close() error }
 			var err error
 			if network == "tcp" {
@@ -255,21 +257,21 @@ func TestAPortThatIsHeldIsWaitedForAndSaidOnce(t *testing.T) {
 func TestRunEndsWhileItWaitsForItsPort(t *testing.T) {
 	t.Parallel()
 	// An address of the documentation range that this host does not have.
-	_, stop := start(t, member(Peer{Name: "a", Address: netip.MustParseAddr("192.0.2.77")}, key(1)))
+	_, stop := start(t, member(Peer{Name: "a", Addresses: []netip.Addr{netip.MustParseAddr("192.0.2.77")}}, key(1)))
 	stop()
 }
 
 func TestNewRefusesWhatCannotWork(t *testing.T) {
 	t.Parallel()
-	good := member(Peer{Name: "a", Address: netip.MustParseAddr("127.0.0.1")}, key(1))
+	good := member(Peer{Name: "a", Addresses: []netip.Addr{netip.MustParseAddr("127.0.0.1")}}, key(1))
 	tests := []struct {
 		name   string
 		change func(*Config)
 	}{
 		{"no node name", func(c *Config) { c.NodeName = "" }},
-		{"no address", func(c *Config) { c.BindAddr = netip.Addr{} }},
-		{"all addresses", func(c *Config) { c.BindAddr = netip.IPv4Unspecified() }},
-		{"a multicast address", func(c *Config) { c.BindAddr = netip.MustParseAddr("224.0.0.1") }},
+		{"no address", func(c *Config) { c.Addresses = nil }},
+		{"all addresses", func(c *Config) { c.Addresses = []netip.Addr{netip.IPv4Unspecified()} }},
+		{"a multicast address", func(c *Config) { c.Addresses = []netip.Addr{netip.MustParseAddr("224.0.0.1")} }},
 		{"no key", func(c *Config) { c.Keys = nil }},
 		{"a label that is too long", func(c *Config) { c.Label = strings.Repeat("x", 256) }},
 	}

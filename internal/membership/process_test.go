@@ -58,7 +58,7 @@ func child(value string) error {
 	if err != nil {
 		return err
 	}
-	config := Config{NodeName: o.Self.Name, BindAddr: o.Self.Address, Keys: keys, Label: "test", Log: logr.Discard()}
+	config := Config{NodeName: o.Self.Name, Addresses: o.Self.Addresses, Keys: keys, Label: "test", Log: logr.Discard()}
 	if o.Answered {
 		config.Ask = func(context.Context, name.NodeName) Answer { return up }
 	}

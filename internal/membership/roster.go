@@ -70,17 +70,18 @@ func (r *roster) take() []event {
 	return events
 }
 
-// addresses returns those of the members that live.
-func (r *roster) addresses() map[netip.Addr]bool {
+// names returns those of the members that live.
+func (r *roster) names() map[name.NodeName]bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	set := make(map[netip.Addr]bool, len(r.alive))
-	for _, a := range r.alive {
-		set[a] = true
+	set := make(map[name.NodeName]bool, len(r.alive))
+	for n := range r.alive {
+		set[n] = true
 	}
 	return set
 }
 
+// address returns what the gossip says of where a member is.
 func (r *roster) address(n name.NodeName) (netip.Addr, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

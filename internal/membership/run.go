@@ -2,9 +2,8 @@ package membership
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
-	"net"
-	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -31,14 +30,6 @@ const (
 	ringEvery = time.Second
 )
 
-// ways are the sockets to the others.
-type ways struct {
-	transport memberlist.Transport
-	// datagrams carry heartbeats; port is the others' port for them.
-	datagrams net.PacketConn
-	port      uint16
-}
-
 // run is the state of Run, owned by its goroutine.
 type run struct {
 	*Membership
@@ -50,8 +41,7 @@ type run struct {
 	ever             bool
 	list             *memberlist.Memberlist
 	roster           *roster
-	conn             net.PacketConn
-	port             uint16
+	ways             *transport
 	watch            *watch
 	absent           *attempts
 	boot             uint64
@@ -66,28 +56,42 @@ type run struct {
 }
 
 // Run takes part until ctx ends, then tells the others that this node restarts, or leaves if
-// Leave was called, stops, and returns nil. While the port is held by somebody else, or the
-// address is not there yet, it tries again with a backoff. Call it once.
+// Leave was called, stops, and returns nil. It begins with the first address that it can listen
+// on. While a port is held by somebody else, or an address is not there yet, it tries again with
+// a backoff. Call it once.
 func (m *Membership) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	r := &run{
 		Membership: m, ctx: ctx, began: time.Now(), alone: time.Now(), watch: newWatch(m.config.NodeName), absent: newAttempts(),
 		roster: newRoster(), boot: rand.Uint64() | 1, told: map[name.NodeName]int{}, results: make(chan func(time.Time), 64),
+		ways: newTransport(ctx, m),
 	}
 	r.watch.warn = func(message string, n name.NodeName) { m.config.Log.Info(message, "node", n) }
-	if !r.bind() {
-		return nil
+	opened := make(chan struct{}, 1)
+	var others sync.WaitGroup
+	others.Go(func() { r.ways.follow(func() { wake(opened) }) })
+	select {
+	case <-ctx.Done():
+		others.Wait()
+		return r.ways.Shutdown()
+	case <-opened:
 	}
-	m.config.Log.Info("gossip is ready", "address", m.config.BindAddr.String(), "port", m.config.Port)
+	if err := r.begin(); err != nil {
+		cancel()
+		others.Wait()
+		return errors.Join(err, r.ways.Shutdown())
+	}
+	m.config.Log.Info("gossip is ready", "port", m.config.Port)
 	packets := make(chan packet, 256)
-	var reader sync.WaitGroup
-	reader.Go(func() { r.read(packets) })
-	r.loop(packets)
+	others.Go(func() { r.read(packets) })
+	r.loop(packets, opened)
+	others.Wait()
 	r.stop()
-	reader.Wait()
 	return nil
 }
 
-func (r *run) loop(packets <-chan packet) {
+func (r *run) loop(packets <-chan packet, opened <-chan struct{}) {
 	beat := time.NewTicker(r.watch.interval)
 	defer func() { beat.Stop() }()
 	look := time.NewTicker(r.watch.interval / looks)
@@ -113,6 +117,9 @@ func (r *run) loop(packets <-chan packet) {
 			}
 		case p := <-packets:
 			r.receive(p)
+		case <-opened:
+			r.absent.soon()
+			r.joinAbsent()
 		case <-beat.C:
 			r.beat()
 		case now := <-look.C:
@@ -223,9 +230,7 @@ func (r *run) act(do todo) {
 		})
 	}
 	for _, n := range do.join {
-		if a, ok := r.address(n); ok {
-			r.absent.hurry(a)
-		}
+		r.absent.hurry(n)
 	}
 }
 
@@ -251,26 +256,9 @@ func (r *run) task(work func(context.Context) func(time.Time)) {
 	})
 }
 
-// address is where a node's speaker is.
-func (r *run) address(n name.NodeName) (netip.Addr, bool) {
-	if a, ok := r.roster.address(n); ok {
-		return a, true
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	i := slices.IndexFunc(r.peers, func(p Peer) bool { return p.Name == n })
-	if i < 0 {
-		return netip.Addr{}, false
-	}
-	return r.peers[i].Address, true
-}
-
-// send sends a packet to a node. What is lost is not missed: more follow.
+// send sends a packet to a node, a ping at all its addresses. What is lost is not missed: more
+// follow.
 func (r *run) send(n name.NodeName, p packet) {
-	a, ok := r.address(n)
-	if !ok {
-		return
-	}
 	r.seq++
 	p.boot, p.seq, p.from = r.boot, r.seq, r.config.NodeName
 	if r.last.Joined {
@@ -282,7 +270,8 @@ func (r *run) send(n name.NodeName, p packet) {
 	if r.told[n] > 0 && p.kind != farewell {
 		p.flags |= watched
 	}
-	_, _ = r.conn.WriteTo(p.encode(clusterOf(r.config.Label), Key(r.ring.GetPrimaryKey())), net.UDPAddrFromAddrPort(netip.AddrPortFrom(a, r.port)))
+	said, _ := r.roster.address(n)
+	r.ways.beat(n, said, p.encode(clusterOf(r.config.Label), Key(r.ring.GetPrimaryKey())), p.kind == ping)
 }
 
 // beat sends heartbeats to those that watch this node, and tells others that they need not.
@@ -312,27 +301,22 @@ func (r *run) receive(p packet) {
 	r.act(r.watch.hear(p, time.Now()))
 }
 
-// read reads packets until the socket is closed.
+// read decodes the packets that arrive, until ctx ends.
 func (r *run) read(packets chan<- packet) {
-	cluster, b := clusterOf(r.config.Label), make([]byte, packetMax+1)
+	cluster := clusterOf(r.config.Label)
 	for {
-		n, _, err := r.conn.ReadFrom(b)
-		if err != nil {
-			if r.ctx.Err() != nil {
-				return
-			}
-			select { // an ICMP error that a datagram brought back, or the interface is away
-			case <-r.ctx.Done():
-				return
-			case <-time.After(10 * time.Millisecond):
-			}
-			continue
+		var d datagram
+		select {
+		case d = <-r.ways.beats:
+		case <-r.ctx.Done():
+			return
 		}
-		p, err := decode(b[:n], cluster, ringKeys(r.ring))
+		p, err := decode(d.octets, cluster, ringKeys(r.ring))
 		if err != nil {
 			r.rejected.Add(1)
 			continue
 		}
+		r.routes.works(p.from, d.from)
 		select {
 		case packets <- p:
 		case <-r.ctx.Done():
@@ -344,20 +328,20 @@ func (r *run) read(packets chan<- packet) {
 // joinAbsent starts to join those peers whose turn it is.
 func (r *run) joinAbsent() {
 	r.mu.Lock()
-	peers := slices.Clone(r.peers)
+	peers := related(r.own, r.peers)
 	r.mu.Unlock()
-	alive := r.roster.addresses()
+	alive := r.roster.names()
 	if !r.last.Joined {
 		for _, p := range peers {
 			if w := r.watch.peers[p.Name]; w == nil || w.boot == 0 || w.flags&joined != 0 {
-				delete(alive, p.Address) // it may own something, and is to be met itself
+				delete(alive, p.Name) // it may own something, and is to be met itself
 			}
 		}
 	}
 	for _, peer := range r.absent.start(peers, alive, time.Now()) {
 		r.task(func(ctx context.Context) func(time.Time) {
 			outcome := r.join(ctx, peer)
-			return func(now time.Time) { r.absent.done(peer.Address, outcome, now, rand.Float64()) }
+			return func(now time.Time) { r.absent.done(peer.Name, outcome, now, rand.Float64()) }
 		})
 	}
 }
@@ -378,7 +362,6 @@ func (r *run) stop() {
 	if r.leaving.Load() {
 		_ = r.list.Leave(leaveTimeout) // who does not hear of it finds out by itself
 	}
-	_ = r.conn.Close()
 	_ = r.list.Shutdown()
 	r.tasks.Wait()
 }

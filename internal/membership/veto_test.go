@@ -19,14 +19,14 @@ func TestANodeThatOthersHearIsNotDead(t *testing.T) {
 		until(t, time.Minute, "all alive", func() bool { return c.all(numbers(n)) })
 		time.Sleep(10 * time.Second)
 		c.forget()
-		c.net.part(c.peers[0].Address, c.peers[1].Address)
+		c.net.part(c.at(0), c.at(1))
 		time.Sleep(time.Minute)
 		for _, x := range c.forget() {
 			if x.health == Dead {
 				t.Errorf("%s takes %s for dead", x.by, x.of)
 			}
 		}
-		c.net.hosts[c.peers[1].Address].dead.Store(true)
+		c.host(1).dead.Store(true)
 		until(t, 5*time.Second, "dead for all", func() bool {
 			for _, i := range []int{0, 2, 3, 4} {
 				if health(c.view(i))[c.peers[1].Name] != Dead {

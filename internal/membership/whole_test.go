@@ -67,7 +67,7 @@ func TestMembersOnALAN(t *testing.T) {
 		const calm = 60
 		for range calm * 2 { // each stands still for 200 ms once in some seconds
 			for range n / 10 {
-				c.net.hosts[c.peers[random.IntN(n)].Address].hold(200 * ms)
+				c.host(random.IntN(n)).hold(200 * ms)
 			}
 			time.Sleep(500 * ms) // virtual time
 		}
@@ -84,7 +84,7 @@ func TestMembersOnALAN(t *testing.T) {
 		c.forget()
 		died := time.Now()
 		last := c.peers[n-1]
-		c.net.hosts[last.Address].dead.Store(true)
+		c.host(n - 1).dead.Store(true)
 		dead := map[name.NodeName]bool{last.Name: true}
 		until(t, 10*time.Second, "dead everywhere", func() bool {
 			for i := range n - 1 {
@@ -104,7 +104,7 @@ func TestMembersOnALAN(t *testing.T) {
 		// The rest is cut in two, and put together again.
 		half := numbers(n - 1)[:n/2]
 		for _, i := range half {
-			c.net.cut(1, c.peers[i].Address)
+			c.net.cut(1, c.at(i))
 		}
 		// memberlist alone finds those whose three watchers are all on their side.
 		t.Logf("cut in two: each half takes the other for dead after %v", until(t, time.Minute, "the others dead for each half", func() bool {
@@ -112,13 +112,13 @@ func TestMembersOnALAN(t *testing.T) {
 		}))
 		time.Sleep(20 * time.Second) // virtual time: the gossip has given up, too
 		for _, i := range half {
-			c.net.cut(0, c.peers[i].Address)
+			c.net.cut(0, c.at(i))
 		}
 		t.Logf("healed: all alive for all after %v", until(t, 30*time.Second, "all alive again", func() bool { return c.all(numbers(n - 1)) }))
 
 		// One is cut off, and does not take the others for dead.
 		c.forget()
-		c.net.cut(1, c.peers[0].Address)
+		c.net.cut(1, c.at(0))
 		until(t, 10*time.Second, "deaf", func() bool { return c.view(0).Deaf })
 		until(t, 10*time.Second, "dead for another", func() bool { return health(c.view(1))[c.peers[0].Name] == Dead })
 		for _, x := range c.forget() {
@@ -126,7 +126,7 @@ func TestMembersOnALAN(t *testing.T) {
 				t.Errorf("one is cut off, and at %v %s takes %s for dead", x.at, x.by, x.of)
 			}
 		}
-		c.net.cut(0, c.peers[0].Address)
+		c.net.cut(0, c.at(0))
 		until(t, 30*time.Second, "all alive at last", func() bool { return c.all(numbers(n - 1)) })
 	})
 }
@@ -177,7 +177,7 @@ func TestWhoStartsDoesNotSayJoinedBeforeItKnowsWhatARunningOneOwns(t *testing.T)
 				until(t, 10*time.Second, "joined alone", func() bool { return c.view(2).Joined })
 				time.Sleep(time.Second) // virtual time
 				for i, mute := range []bool{cut != "none", cut == "both"} {
-					c.net.mute(c.peers[i].Address, third.Address, mute)
+					c.net.mute(c.at(i), c.at(2), mute)
 				}
 				c.begin(t, 0, g[0].adapt)
 				c.begin(t, 1, g[1].adapt)
@@ -195,7 +195,7 @@ func TestWhoStartsDoesNotSayJoinedBeforeItKnowsWhatARunningOneOwns(t *testing.T)
 							t.Fatal("one says that it joined")
 						}
 					}
-					c.net.mute(c.peers[1].Address, third.Address, false)
+					c.net.mute(c.at(1), c.at(2), false)
 				}
 				until(t, time.Minute, "joined", check)
 			})
@@ -212,9 +212,9 @@ func TestWhoHasMetOthersWaitsForOneThatIsBlockedOnlyForAWhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrew(3)
 		defer c.end()
-		c.net.host(c.peers[2].Address) // nobody reads from its ports
+		c.net.host(c.at(2)) // nobody reads from its ports
 		for i := range 2 {
-			c.net.mute(c.peers[i].Address, c.peers[2].Address, true)
+			c.net.mute(c.at(i), c.at(2), true)
 			c.begin(t, i, nil)
 		}
 		time.Sleep(blockedAfter / 2)
@@ -233,13 +233,13 @@ func TestWhoStartsCutOffHasNotJoined(t *testing.T) {
 			c.begin(t, i, nil)
 		}
 		until(t, 20*time.Second, "three have joined", func() bool { return c.view(0).Joined && c.view(1).Joined && c.view(2).Joined })
-		c.net.cut(1, c.peers[3].Address)
+		c.net.cut(1, c.at(3))
 		c.begin(t, 3, nil)
 		time.Sleep(time.Minute)
 		if v := c.view(3); v.Joined {
 			t.Errorf("joined alone: %+v", v)
 		}
-		c.net.cut(0, c.peers[3].Address)
+		c.net.cut(0, c.at(3))
 		until(t, 10*time.Second, "the fourth has joined", func() bool { return c.view(3).Joined })
 	})
 }
@@ -283,15 +283,15 @@ func TestWhosePeerLivesAndDropsEverythingNeverJoins(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := newCrew(2)
 		defer c.end()
-		c.net.host(c.peers[1].Address) // its kernel answers; nobody reads from its ports
+		c.net.host(c.at(1)) // its kernel answers; nobody reads from its ports
 		c.net.host(stranger)
-		c.net.mute(c.peers[0].Address, c.peers[1].Address, true)
+		c.net.mute(c.at(0), c.at(1), true)
 		c.begin(t, 0, nil)
 		time.Sleep(time.Minute) // virtual time
 		if v := c.view(0); v.Joined || health(v)[c.peers[1].Name] != Silent {
 			t.Errorf("view %+v", v)
 		}
-		c.net.hosts[c.peers[1].Address].dead.Store(true)
+		c.host(1).dead.Store(true)
 		until(t, time.Minute, "joined though the other is dead", func() bool { return c.view(0).Joined })
 	})
 }
@@ -314,7 +314,7 @@ func TestWhoWasCutOffHasNotJoinedUntilItHearsTheOthers(t *testing.T) {
 		}
 		until(t, 20*time.Second, "all have joined", everybody)
 		time.Sleep(5 * time.Second) // until each has been asked for on the LAN
-		c.net.cut(1, c.peers[0].Address)
+		c.net.cut(1, c.at(0))
 		until(t, 5*time.Second, "it knows that it is cut off", func() bool { v := c.view(0); return v.Deaf && !v.Joined })
 		if v := c.view(1); !v.Joined {
 			t.Error("one of two that hear each other takes itself for cut off")
@@ -323,7 +323,7 @@ func TestWhoWasCutOffHasNotJoinedUntilItHearsTheOthers(t *testing.T) {
 		if c.view(0).Joined {
 			t.Error("it has joined, though nobody hears it")
 		}
-		c.net.cut(0, c.peers[0].Address)
+		c.net.cut(0, c.at(0))
 		healed := time.Now()
 		until(t, 5*time.Second, "all have joined again", everybody)
 		if took := time.Since(healed); took > time.Second {
