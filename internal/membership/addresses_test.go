@@ -259,6 +259,39 @@ func TestAnotherFamilyIsUsedWhenOneStopsWorking(t *testing.T) {
 	})
 }
 
+func TestANodeThatStartsWhereOneFamilyIsBlockedJoins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := addressed([]string{"192.0.2.1", "fd00::1"}, []string{"192.0.2.2", "fd00::2"})
+		defer c.end()
+		c.net.host(stranger)
+		c.net.cut(1, netip.MustParseAddr("192.0.2.2"))
+		for i := range c.peers {
+			c.begin(t, i, nil)
+		}
+		until(t, aloneAfter+time.Second, "all alive", func() bool { return c.all(numbers(2)) })
+	})
+}
+
+// What listens at one address only, as an earlier version does, may be behind a firewall there.
+func TestWhoIsRefusedAtOneAddressAndNotAnsweredAtAnotherHasNotJoined(t *testing.T) {
+	for _, order := range [][]string{{"192.0.2.2", "fd00::2"}, {"fd00::2", "192.0.2.2"}} {
+		t.Run(order[0]+" first", func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := addressed([]string{"192.0.2.1", "fd00::1"}, order)
+				defer c.end()
+				c.net.host(parse(order...)...) // its kernel answers; nobody reads from its ports
+				c.net.host(stranger)
+				c.net.mute(c.peers[0].Addresses[0], netip.MustParseAddr("192.0.2.2"), true)
+				c.begin(t, 0, nil)
+				time.Sleep(time.Minute) // virtual time
+				if v := c.view(0); v.Joined {
+					t.Errorf("view %+v", v)
+				}
+			})
+		})
+	}
+}
+
 // earlier makes a member as an earlier version is: it listens at one address, and sends to the
 // address that others advertise.
 func earlier(c *Config) { c.Addresses = c.Addresses[:1] }
