@@ -32,9 +32,14 @@ type Socket struct {
 
 // Listen opens a socket on the interface with this index, in the network namespace of the calling thread, for the
 // frames of one EtherType (IEEE 802.3 clause 3.2.6) that the program passes; it needs CAP_NET_RAW. The caller closes it.
+// It gets no frames of a VLAN that the interface only carries and, unless it is for All, none for other hosts.
 // Reads fail with ENETDOWN once the interface goes down or away, and the socket must then be
 // opened anew.
 func Listen(index int, etherType uint16, program []bpf.RawInstruction) (*Socket, error) {
+	program, err := ownNetwork(etherType, program)
+	if err != nil {
+		return nil, err
+	}
 	conn, err := packet.Listen(&net.Interface{Index: index}, packet.Raw, int(etherType), &packet.Config{Filter: program})
 	if err != nil {
 		return nil, fmt.Errorf("open packet socket: %w", err)

@@ -61,19 +61,11 @@ func otherFilter(q Question) []bpf.Instruction {
 	return append(program, bpf.RetConstant{Val: headerLen})
 }
 
-// incoming drops what this host sends, which a socket for all protocols sees too, and the frames
-// of a VLAN, which the kernel shows without their tag: they come from another network. A tag
-// without a VLAN (IEEE 802.1Q, VID 0) only tells a priority.
+// incoming drops what this host sends, which a socket for all protocols sees too.
 func incoming() []bpf.Instruction {
-	const vlanID = 0xfff // IEEE 802.1Q: the low 12 bits of the tag
 	return []bpf.Instruction{
 		bpf.LoadExtension{Num: bpf.ExtType},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.PACKET_OUTGOING, SkipTrue: drop},
-		bpf.LoadExtension{Num: bpf.ExtVLANTagPresent},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 0, SkipTrue: 3},
-		bpf.LoadExtension{Num: bpf.ExtVLANTag},
-		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: vlanID},
-		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: 0, SkipTrue: drop},
 	}
 }
 
