@@ -2,15 +2,26 @@ package arp
 
 import "net/netip"
 
+// Use is how another host shows that it uses an address.
+type Use uint8
+
+const (
+	// Announced is all that may have told other hosts, too, where the address is.
+	Announced Use = iota
+	// Answered is a reply that was sent to us alone.
+	Answered
+	// Probed says that the host does not use the address yet, but asks whether it may. It gives
+	// up if it is answered. While we probe for the same address ourselves, neither may use it
+	// (RFC 5227 section 2.1.1).
+	Probed
+)
+
 // Claim is the use of one of our addresses by another host.
 type Claim struct {
 	Address netip.Addr
 	// MAC is the sender hardware address that the other host gives.
 	MAC MAC
-	// Probe says that the other host does not use Address yet, but asks whether it may. It
-	// gives up if it is answered. While we probe for the same address ourselves, neither may use
-	// it (RFC 5227 section 2.1.1).
-	Probe bool
+	Use Use
 }
 
 // Seen says whether frame shows that another host uses, or is about to use, one of the addresses
@@ -29,14 +40,16 @@ func Seen(frame []byte, ours Addresses, mac MAC) (Claim, bool) {
 	if !isUnicast(other) || other == mac || macAt(frame, offSource) == mac {
 		return Claim{}, false
 	}
-	address := addressAt(frame, offSenderAddress)
-	probe := address == 0 && operation == opRequest
-	if probe {
-		address = addressAt(frame, offTargetAddress)
+	address, use := addressAt(frame, offSenderAddress), Announced
+	switch {
+	case address == 0 && operation == opRequest:
+		address, use = addressAt(frame, offTargetAddress), Probed
+	case operation == opReply && macAt(frame, offDestination) == mac:
+		use = Answered
 	}
 	given, found := ours.find(address)
 	if !found || given == other {
 		return Claim{}, false
 	}
-	return Claim{Address: fromValue(address), MAC: other, Probe: probe}, true
+	return Claim{Address: fromValue(address), MAC: other, Use: use}, true
 }

@@ -22,13 +22,14 @@ func TestSeen(t *testing.T) {
 		packet      mdarp.Packet
 		want        Claim
 	}{
-		{"an announcement by another host shows that it uses the address", other, all, request(other, vip, vip), Claim{vip, other, false}},
-		{"so does a request that it sends from the address", other, all, request(other, vip, host), Claim{vip, other, false}},
-		{"so does a unicast reply to us", other, us, reply(other, vip), Claim{vip, other, false}},
-		{"so does a reply to somebody else", other, asker, reply(other, vip), Claim{vip, other, false}},
-		{"so does a gratuitous reply", other, all, reply(other, vip), Claim{vip, other, false}},
-		{"the address is that inside, not that outside", asker, all, reply(other, vip), Claim{vip, other, false}},
-		{"a probe by another host shows that it is about to", other, all, request(other, unset, vip), Claim{vip, other, true}},
+		{"an announcement by another host shows that it uses the address", other, all, request(other, vip, vip), Claim{vip, other, Announced}},
+		{"so does a request that it sends from the address", other, all, request(other, vip, host), Claim{vip, other, Announced}},
+		{"so does a unicast reply to us, which no other host hears", other, us, reply(other, vip), Claim{vip, other, Answered}},
+		{"a unicast request to us is no answer", other, us, request(other, vip, host), Claim{vip, other, Announced}},
+		{"so does a reply to somebody else", other, asker, reply(other, vip), Claim{vip, other, Announced}},
+		{"so does a gratuitous reply", other, all, reply(other, vip), Claim{vip, other, Announced}},
+		{"the address is that inside, not that outside", asker, all, reply(other, vip), Claim{vip, other, Announced}},
+		{"a probe by another host shows that it is about to", other, all, request(other, unset, vip), Claim{vip, other, Probed}},
 		{"a reply without a sender address shows nothing", other, us, reply(other, unset), none},
 		{"a request for the address shows nothing", other, all, request(other, host, vip), none},
 		{"another address shows nothing", other, all, request(other, foreign, vip), none},
@@ -39,7 +40,7 @@ func TestSeen(t *testing.T) {
 		{"nobody as sender shows nothing", other, all, request(nobody, vip, vip), none},
 		{"the owner may use what a deputy answers", owner, all, request(owner, lent, lent), none},
 		{"the owner may probe for it", owner, all, request(owner, unset, lent), none},
-		{"nobody else may use it", other, all, request(other, lent, lent), Claim{lent, other, false}},
+		{"nobody else may use it", other, all, request(other, lent, lent), Claim{lent, other, Announced}},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -99,14 +100,18 @@ func shown(frame []byte) (Claim, bool) {
 	if sender == us || MAC(frame[6:12]) == us || sender == nobody || sender[0]%2 == 1 {
 		return Claim{}, false
 	}
+	use := Announced
+	if p.Operation == mdarp.OperationReply && MAC(frame[:6]) == us {
+		use = Answered
+	}
 	isRequest, isReply := p.Operation == mdarp.OperationRequest, p.Operation == mdarp.OperationReply
 	for address, allowed := range map[netip.Addr]MAC{vip: us, vip2: us, lent: owner} {
 		switch {
 		case sender == allowed:
 		case p.SenderIP == address && (isRequest || isReply):
-			return Claim{address, sender, false}, true
+			return Claim{address, sender, use}, true
 		case p.SenderIP == unset && p.TargetIP == address && isRequest:
-			return Claim{address, sender, true}, true
+			return Claim{address, sender, Probed}, true
 		}
 	}
 	return Claim{}, false

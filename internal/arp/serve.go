@@ -2,7 +2,6 @@ package arp
 
 import (
 	"fmt"
-	"net/netip"
 	"sync/atomic"
 )
 
@@ -36,10 +35,10 @@ type Config struct {
 	// Watched returns the addresses whose use by another host is reported, also those that
 	// are not answered for, or not yet. Nil means those of Answers.
 	Watched func() Addresses
-	// Conflict is told who else, by its MAC, uses an address, each time that shows. The
-	// probe of another host is told only if it was not answered, since that host gives up
-	// else. Nil means that nobody wants to know.
-	Conflict func(address netip.Addr, other MAC)
+	// Conflict is told who else uses an address, each time that shows. The probe of another host
+	// is told only if it was not answered, since that host gives up otherwise. Nil means that
+	// nobody wants to know.
+	Conflict func(Claim)
 	// Counters is written to; it must not be nil.
 	Counters *Counters
 }
@@ -72,11 +71,11 @@ func (c *Config) handle(conn Conn, frame []byte) {
 		}
 	}
 	claim, seen := Seen(frame, c.Watched(), c.MAC)
-	if !seen || claim.Probe && answered {
+	if !seen || claim.Use == Probed && answered {
 		return
 	}
 	c.Counters.Conflicts.Add(1)
 	if c.Conflict != nil {
-		c.Conflict(claim.Address, claim.MAC)
+		c.Conflict(claim)
 	}
 }

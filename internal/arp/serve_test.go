@@ -82,11 +82,11 @@ func TestServeTellsOfConflictsButNotOfProbesThatAreAnswered(t *testing.T) {
 	_ = Serve(conn, Config{
 		MAC: us, Answers: answered, Counters: &counters,
 		Watched: func() Addresses { return answered().With(Entry{Address: probed}) },
-		Conflict: func(address netip.Addr, by MAC) {
-			if by != other {
-				t.Errorf("%v is used by %v", address, by)
+		Conflict: func(c Claim) {
+			if c.MAC != other || (c.Use == Probed) != (c.Address == probed) {
+				t.Errorf("told %+v", c)
 			}
-			told = append(told, address)
+			told = append(told, c.Address)
 		},
 	})
 	if want := []netip.Addr{vip, vip2, probed}; !slices.Equal(told, want) || counters.Conflicts.Load() != 3 || len(conn.out) != 2 {

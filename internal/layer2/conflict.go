@@ -64,11 +64,11 @@ func (s *state) see(x *side, now time.Time) {
 	}
 	for address, other := range seen {
 		e := x.entries[address]
-		if _, own := s.own[other]; own || e == nil {
+		if _, own := s.own[other.mac]; own || e == nil {
 			continue
 		}
-		_, fellow := s.neighbors[other]
-		s.change(e, now, func(d *duty, m moment) { d.see(other, fellow, m) })
+		_, other.fellow = s.neighbors[other.mac]
+		s.change(e, now, func(d *duty, m moment) { d.see(other, m) })
 	}
 }
 

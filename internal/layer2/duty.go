@@ -245,16 +245,16 @@ func (d *duty) fail(m moment) {
 
 // see is the event that another host, a fellow node or not, shows that it uses the address. A
 // fellow node is not answered back: which of the two has the address is not found out here.
-func (d *duty) see(other link.MAC, fellow bool, m moment) {
+func (d *duty) see(s sign, m moment) {
 	if !d.open || d.phase == waiting {
 		return
 	}
-	d.note(other, m)
+	d.note(s.mac, m)
 	switch {
 	case d.phase == probing:
 		d.phase, d.step = blocked, 0
 		d.due = m.now.Add(probeAgain + portion(probeAgainSpread, m.random))
-	case d.phase == owning && !fellow && d.defend.IsZero() && m.now.Sub(d.defended) >= defendInterval:
+	case d.phase == owning && !s.fellow && d.defend.IsZero() && m.now.Sub(d.defended) >= defendInterval:
 		d.defend = m.now
 	}
 }

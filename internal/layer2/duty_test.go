@@ -23,9 +23,9 @@ type happening struct {
 func opens(d *duty, m moment)   { d.begin(m) }
 func closes(d *duty, _ moment)  { d.end() }
 func hurries(d *duty, m moment) { d.hurry(m) }
-func foreign(d *duty, m moment) { d.see(mac9, false, m) }
-func another(d *duty, m moment) { d.see(mac1, false, m) }
-func fellow(d *duty, m moment)  { d.see(mac8, true, m) }
+func foreign(d *duty, m moment) { d.see(sign{mac: mac9}, m) }
+func another(d *duty, m moment) { d.see(sign{mac: mac1}, m) }
+func fellow(d *duty, m moment)  { d.see(sign{mac: mac8, fellow: true}, m) }
 func broken(d *duty, m moment)  { d.fail(m) }
 
 func becomes(r role) func(*duty, moment) { return func(d *duty, m moment) { d.assign(r, m) } }

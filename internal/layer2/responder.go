@@ -28,7 +28,7 @@ type responder interface {
 	frames(m message, address netip.Addr, from link.Interface) [][]byte
 	// serve answers what arrives until the socket is closed or fails. It tells conflict of each
 	// sign of another host that uses an address; that must not block.
-	serve(conflict func(netip.Addr, link.MAC)) error
+	serve(conflict func(netip.Addr, sign)) error
 }
 
 // change is what is said of an address from now on.
@@ -142,12 +142,14 @@ func (r *overARP) frames(m message, address netip.Addr, from link.Interface) [][
 	return [][]byte{request[:], reply[:]}
 }
 
-func (r *overARP) serve(conflict func(netip.Addr, link.MAC)) error {
+func (r *overARP) serve(conflict func(netip.Addr, sign)) error {
 	return arp.Serve(r.conn, arp.Config{
 		MAC:      r.mac,
 		Answers:  func() arp.Addresses { return *r.answers.Load() },
 		Watched:  func() arp.Addresses { return *r.watched.Load() },
-		Conflict: func(address netip.Addr, other arp.MAC) { conflict(address, other) },
+		Conflict: func(c arp.Claim) {
+			conflict(c.Address, sign{mac: c.MAC, probe: c.Use == arp.Probed, answer: c.Use == arp.Answered})
+		},
 		Counters: r.counters,
 	})
 }
@@ -235,12 +237,14 @@ func linkLocal(i link.Interface) netip.Addr {
 	return netip.AddrFrom16([16]byte{0xfe, 0x80, 8: m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]})
 }
 
-func (r *overNDP) serve(conflict func(netip.Addr, link.MAC)) error {
+func (r *overNDP) serve(conflict func(netip.Addr, sign)) error {
 	return ndp.Serve(r.conn, ndp.Config{
 		Self:     r.self,
 		Answers:  func() ndp.Addresses { return *r.answers.Load() },
 		Watched:  func() ndp.Addresses { return *r.watched.Load() },
-		Conflict: func(address netip.Addr, other ndp.MAC) { conflict(address, other) },
+		Conflict: func(c ndp.Claim) {
+			conflict(c.Address, sign{mac: c.MAC, probe: c.Use == ndp.Probed, answer: c.Use == ndp.Answered})
+		},
 		Counters: r.counters,
 	})
 }

@@ -91,23 +91,44 @@ func TestWhatIsOnlyWatchedIsNotAnswered(t *testing.T) {
 	}
 }
 
+func TestAProbeHidesNoUseOfTheAddress(t *testing.T) {
+	t.Parallel()
+	use, probe, later := sign{mac: mac8}, sign{mac: mac9, probe: true}, sign{mac: mac1}
+	for name, tt := range map[string]struct {
+		seen []sign
+		want sign
+	}{
+		"a use is kept when a probe follows": {[]sign{use, probe}, use},
+		"a use takes the place of a probe":   {[]sign{probe, use}, use},
+		"of two uses the last counts":        {[]sign{use, later}, later},
+	} {
+		var s signs
+		for _, x := range tt.seen {
+			s.add(vip, x)
+		}
+		if got := s.take()[vip]; got != tt.want {
+			t.Errorf("%s: the sign is %+v", name, got)
+		}
+	}
+}
+
 func TestAFloodOfConflictsIsOneSignAnAddress(t *testing.T) {
 	t.Parallel()
 	var s signs
 	firsts := 0
 	for i := range 10000 {
-		if s.add(vip, link.MAC{2, 0, 0, 0, byte(i >> 8), byte(i)}) {
+		if s.add(vip, sign{mac: link.MAC{2, 0, 0, 0, byte(i >> 8), byte(i)}}) {
 			firsts++
 		}
 	}
 	if got := s.take(); firsts != 1 || len(got) != 1 {
 		t.Errorf("%d signs in %d looks", len(got), firsts)
 	}
-	if s.add(vip, mac9) {
+	if s.add(vip, sign{mac: mac9}) {
 		t.Error("a sign right after a look asks for a look of its own")
 	}
 	s.take()
-	if got := s.take(); len(got) != 0 || !s.add(vip, mac9) {
+	if got := s.take(); len(got) != 0 || !s.add(vip, sign{mac: mac9}) {
 		t.Errorf("a sign after some time, with %v before, asks for no look", got)
 	}
 }

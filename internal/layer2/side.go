@@ -36,33 +36,46 @@ type side struct {
 	look time.Time
 }
 
+// sign shows that another host uses an address.
+type sign struct {
+	mac link.MAC
+	// fellow says that it is a fellow node's.
+	fellow bool
+	// probe says that the host does not use the address yet, but asks whether it may; answer that
+	// it has told that to us alone, since we asked.
+	probe, answer bool
+}
+
 // signs holds what the responder has seen of other hosts since the last look: of each address
 // the last host. So it is bounded, and so is the work, however many frames a hostile host sends.
 type signs struct {
 	mu   sync.Mutex
-	last map[netip.Addr]link.MAC // nil: nothing for some time
+	last map[netip.Addr]sign // nil: nothing for some time
 }
 
-// add says whether it is the first for some time; else there will be another look anyhow.
-func (s *signs) add(address netip.Addr, other link.MAC) bool {
+// add says whether it is the first for some time; otherwise there will be another look anyhow. A
+// probe does not hide that somebody uses the address.
+func (s *signs) add(address netip.Addr, other sign) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	first := s.last == nil
 	if first {
-		s.last = map[netip.Addr]link.MAC{}
+		s.last = map[netip.Addr]sign{}
 	}
-	s.last[address] = other
+	if last, seen := s.last[address]; !seen || last.probe || !other.probe {
+		s.last[address] = other
+	}
 	return first
 }
 
 // take returns the signs. Unless there are none, there must be another look.
-func (s *signs) take() map[netip.Addr]link.MAC {
+func (s *signs) take() map[netip.Addr]sign {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	last := s.last
 	s.last = nil
 	if len(last) > 0 {
-		s.last = map[netip.Addr]link.MAC{}
+		s.last = map[netip.Addr]sign{}
 	}
 	return last
 }
@@ -85,7 +98,7 @@ func (s *state) enter(x *side, now time.Time) {
 	}
 	s.flush(x, now)
 	s.responders.Go(func() {
-		err := r.serve(func(address netip.Addr, other link.MAC) {
+		err := r.serve(func(address netip.Addr, other sign) {
 			if x.signs.add(address, other) {
 				s.post(func(s *state, now time.Time) { s.see(x, now) })
 			}

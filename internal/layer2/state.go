@@ -72,8 +72,11 @@ func (s *state) change(e *entry, now time.Time, event func(*duty, moment)) {
 	if e.duty.phase == owning && before.phase != owning {
 		x.port.counters.takeovers.Add(1)
 	}
-	if deputy := e.duty.phase == deputizing; deputy != (before.phase == deputizing) {
-		x.deputized += sign(deputy)
+	if e.duty.phase == deputizing {
+		x.deputized++
+	}
+	if before.phase == deputizing {
+		x.deputized--
 	}
 	if e.duty.rival != before.rival {
 		s.compareRivals(e, before.rival)
@@ -83,13 +86,6 @@ func (s *state) change(e *entry, now time.Time, event func(*duty, moment)) {
 	} else {
 		s.queue.remove(e)
 	}
-}
-
-func sign(positive bool) int {
-	if positive {
-		return 1
-	}
-	return -1
 }
 
 // set makes parts those of service. The new ones are taken before the old ones are let go,

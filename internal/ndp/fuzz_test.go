@@ -191,14 +191,19 @@ func claims(frame []byte) (Claim, bool) {
 	if j.message == nil || MAC(frame[6:12]) == us || !answered().Contains(j.target) {
 		return Claim{}, false
 	}
-	claim := Claim{j.target, MAC(frame[6:12]), false}
+	claim := Claim{j.target, MAC(frame[6:12]), Announced}
 	if _, solicits := j.message.(*mdndp.NeighborSolicitation); solicits {
 		if !j.from.IsUnspecified() || bytes.Equal(j.nonce, nonce[:]) {
 			return Claim{}, false
 		}
-		claim.Probe = true
-	} else if j.linkLayer != nil && !bytes.Equal(j.linkLayer, make([]byte, 6)) {
-		claim.MAC = MAC(j.linkLayer)
+		claim.Use = Probed
+	} else {
+		if MAC(frame[:6]) == us {
+			claim.Use = Answered
+		}
+		if j.linkLayer != nil && !bytes.Equal(j.linkLayer, make([]byte, 6)) {
+			claim.MAC = MAC(j.linkLayer)
+		}
 	}
 	if claim.MAC == us || claim.MAC == owner && j.target == lent {
 		return Claim{}, false

@@ -58,16 +58,28 @@ type Self struct {
 	Nonce Nonce
 }
 
+// Use is how another host shows that it uses an address.
+type Use uint8
+
+const (
+	// Announced is all that may have told other hosts, too, where the address is; so is the
+	// answer to a probe, which goes to all nodes.
+	Announced Use = iota
+	// Answered is an advertisement that was sent to us alone.
+	Answered
+	// Probed says that the host does not use the address yet, but asks whether it may. It gives
+	// up if it is answered (RFC 4862 section 5.4.4). While we probe for the same address
+	// ourselves, neither may use it (section 5.4.3).
+	Probed
+)
+
 // Claim is the use of one of our addresses by another host.
 type Claim struct {
 	Address netip.Addr
 	// MAC is the link-layer address that the other host gives for Address, or, if it gives
 	// none, sends from.
 	MAC MAC
-	// Probe says that the other host does not use Address yet, but asks whether it may. It
-	// gives up if it is answered (RFC 4862 section 5.4.4). While we probe for the same
-	// address ourselves, neither may use it (section 5.4.3).
-	Probe bool
+	Use Use
 }
 
 // Seen says whether frame shows that another host uses, or is about to use, one of the
@@ -87,11 +99,14 @@ func Seen(frame []byte, ours Addresses, self Self) (Claim, bool) {
 		return Claim{}, false
 	}
 	claim := Claim{Address: m.target.addr(), MAC: m.source}
+	if m.kind == typeNA && m.destination == self.MAC {
+		claim.Use = Answered
+	}
 	switch {
 	case m.kind == typeNA && m.linkLayer != MAC{}:
 		claim.MAC = m.linkLayer
 	case m.kind == typeNS && m.from.isUnspecified():
-		claim.Probe = true
+		claim.Use = Probed
 		if m.nonce == self.Nonce && m.hasNonce {
 			return Claim{}, false
 		}

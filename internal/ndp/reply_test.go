@@ -158,28 +158,32 @@ func TestSeen(t *testing.T) {
 		sample sample
 		want   Claim // zero: nothing
 	}{
-		{"an advertisement by another host is a claim", plain, Claim{vip, other, false}},
+		{"an advertisement by another host is a claim", plain, Claim{vip, other, Announced}},
 		{"an advertisement to one host alone is a claim", plain.with(func(s *sample) {
 			s.destination, s.to = asker, netip.MustParseAddr("fe80::9")
 			s.message = &mdndp.NeighborAdvertisement{Solicited: true, TargetAddress: vip, Options: []mdndp.Option{linkLayer(mdndp.Target, other)}}
-		}), Claim{vip, other, false}},
-		{"an advertisement that gives no address claims for its sender", advertisement(other, vip), Claim{vip, other, false}},
-		{"an advertisement by one host for another claims for that", advertisement(asker, vip, linkLayer(mdndp.Target, other)), Claim{vip, other, false}},
-		{"a cluster that gives a group as its address is a claim", advertisement(other, vip, linkLayer(mdndp.Target, MAC{3})), Claim{vip, MAC{3}, false}},
-		{"an advertisement of nobody claims for its sender", advertisement(other, vip, linkLayer(mdndp.Target, MAC{})), Claim{vip, other, false}},
+		}), Claim{vip, other, Announced}},
+		{"one to us alone is an answer", plain.with(func(s *sample) {
+			s.destination, s.to = us, netip.MustParseAddr("fe80::1")
+			s.message = &mdndp.NeighborAdvertisement{Solicited: true, TargetAddress: vip, Options: []mdndp.Option{linkLayer(mdndp.Target, other)}}
+		}), Claim{vip, other, Answered}},
+		{"an advertisement that gives no address claims for its sender", advertisement(other, vip), Claim{vip, other, Announced}},
+		{"an advertisement by one host for another claims for that", advertisement(asker, vip, linkLayer(mdndp.Target, other)), Claim{vip, other, Announced}},
+		{"a cluster that gives a group as its address is a claim", advertisement(other, vip, linkLayer(mdndp.Target, MAC{3})), Claim{vip, MAC{3}, Announced}},
+		{"an advertisement of nobody claims for its sender", advertisement(other, vip, linkLayer(mdndp.Target, MAC{})), Claim{vip, other, Announced}},
 		{"an advertisement by a node that answers for us is none", advertisement(other, vip, ours), Claim{}},
 		{"our own advertisement, sent back, is none", advertisement(us, vip, ours), Claim{}},
 		{"a false advertisement with our hardware address outside is none", advertisement(us, vip, linkLayer(mdndp.Target, other)), Claim{}},
 		{"an advertisement by the node that we answer for is none", advertisement(owner, lent, linkLayer(mdndp.Target, owner)), Claim{}},
-		{"an advertisement by a third of an address that we answer for another is a claim", advertisement(other, lent), Claim{lent, other, false}},
+		{"an advertisement by a third of an address that we answer for another is a claim", advertisement(other, lent), Claim{lent, other, Announced}},
 		{"an advertisement of an address outside of the set is none", advertisement(other, foreign), Claim{}},
 
-		{"a probe by another host is a claim", probe(t, other, vip), Claim{vip, other, true}},
-		{"a probe with another nonce is a claim", probe(t, other, vip, marked(Nonce{9})), Claim{vip, other, true}},
-		{"a probe with a nonce of no bytes but zero is a claim", probe(t, other, vip, marked(Nonce{})), Claim{vip, other, true}},
+		{"a probe by another host is a claim", probe(t, other, vip), Claim{vip, other, Probed}},
+		{"a probe with another nonce is a claim", probe(t, other, vip, marked(Nonce{9})), Claim{vip, other, Probed}},
+		{"a probe with a nonce of no bytes but zero is a claim", probe(t, other, vip, marked(Nonce{})), Claim{vip, other, Probed}},
 		{"a probe with a longer nonce is a claim", probe(t, other, vip, &mdndp.RawOption{
 			Type: 14, Length: 2, Value: append(nonce[:], make([]byte, 8)...),
-		}), Claim{vip, other, true}},
+		}), Claim{vip, other, Probed}},
 		{"our own probe, sent back, is none", probe(t, us, vip, marked(nonce)), Claim{}},
 		{"our own probe, sent back with another hardware address, is none", probe(t, other, vip, marked(nonce)), Claim{}},
 		{"a probe by the node that we answer for is none", probe(t, owner, lent), Claim{}},
@@ -213,7 +217,7 @@ func TestAProbeOfOursIsSeenByAnotherSpeakerAndNotByUs(t *testing.T) {
 	if claim, ok := Seen(frame, answered(), Self{us, nonce}); ok {
 		t.Errorf("Seen() = %+v of our own", claim)
 	}
-	if claim, ok := Seen(frame, answered(), Self{other, Nonce{7}}); !ok || claim != (Claim{vip, us, true}) {
+	if claim, ok := Seen(frame, answered(), Self{other, Nonce{7}}); !ok || claim != (Claim{vip, us, Probed}) {
 		t.Errorf("Seen() = %+v, %v", claim, ok)
 	}
 	if _, ok := Reply(frame, answered(), other); !ok {
@@ -223,7 +227,7 @@ func TestAProbeOfOursIsSeenByAnotherSpeakerAndNotByUs(t *testing.T) {
 
 func TestAProbeWithoutANonceIsAClaimEvenIfOursIsZero(t *testing.T) {
 	t.Parallel()
-	if claim, ok := Seen(probe(t, other, vip).encode(t), answered(), Self{MAC: us}); !ok || claim != (Claim{vip, other, true}) {
+	if claim, ok := Seen(probe(t, other, vip).encode(t), answered(), Self{MAC: us}); !ok || claim != (Claim{vip, other, Probed}) {
 		t.Errorf("Seen() = %+v, %v", claim, ok)
 	}
 }

@@ -2,7 +2,6 @@ package ndp
 
 import (
 	"fmt"
-	"net/netip"
 	"sync/atomic"
 )
 
@@ -41,10 +40,10 @@ type Config struct {
 	// Watched returns the addresses whose use by another host is reported, also those that
 	// are not answered for, or not yet. Nil means those of Answers.
 	Watched func() Addresses
-	// Conflict is told who else, by its MAC, uses an address, each time that shows. The
-	// probe of another host is told only if it was not answered, since that host gives up
-	// else. Nil means that nobody wants to know.
-	Conflict func(address netip.Addr, other MAC)
+	// Conflict is told who else uses an address, each time that shows. The probe of another host
+	// is told only if it was not answered, since that host gives up otherwise. Nil means that
+	// nobody wants to know.
+	Conflict func(Claim)
 	// Counters is written to; it must not be nil.
 	Counters *Counters
 }
@@ -83,6 +82,6 @@ func (c *Config) handle(conn Conn, frame []byte) {
 	}
 	c.Counters.Conflicts.Add(1)
 	if c.Conflict != nil {
-		c.Conflict(claim.Address, claim.MAC)
+		c.Conflict(claim)
 	}
 }

@@ -67,31 +67,27 @@ func TestServeCountsAndOutlivesAFailedWrite(t *testing.T) {
 
 func TestServeTellsOfConflicts(t *testing.T) {
 	t.Parallel()
-	type conflict struct {
-		address netip.Addr
-		mac     MAC
-	}
 	tests := []struct {
 		name    string
 		frame   []byte
 		watched func() Addresses
-		want    []conflict
+		want    []Claim
 	}{
-		{"an advertisement of what we answer for is told", advertisement(other, vip).encode(t), nil, []conflict{{vip, other}}},
+		{"an advertisement of what we answer for is told", advertisement(other, vip).encode(t), nil, []Claim{{vip, other, Announced}}},
 		{"a probe that we answer is not told, since the other gives up", probe(t, other, vip).encode(t), nil, nil},
-		{"a probe that we leave unanswered for another node is told", probe(t, other, lent).encode(t), nil, []conflict{{lent, other}}},
-		{"an advertisement of what we do not answer for yet is told", advertisement(other, foreign).encode(t), one(foreign), []conflict{{foreign, other}}},
-		{"a probe for what we do not answer for yet is told", probe(t, other, foreign).encode(t), one(foreign), []conflict{{foreign, other}}},
+		{"a probe that we leave unanswered for another node is told", probe(t, other, lent).encode(t), nil, []Claim{{lent, other, Probed}}},
+		{"an advertisement of what we do not answer for yet is told", advertisement(other, foreign).encode(t), one(foreign), []Claim{{foreign, other, Announced}}},
+		{"a probe for what we do not answer for yet is told", probe(t, other, foreign).encode(t), one(foreign), []Claim{{foreign, other, Probed}}},
 		{"our own probe, sent back, is not told", probe(t, other, foreign, marked(nonce)).encode(t), one(foreign), nil},
 		{"what is not watched is not told", advertisement(other, vip).encode(t), one(foreign), nil},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			var got []conflict
+			var got []Claim
 			config := Config{
 				Self: Self{us, nonce}, Answers: answered, Watched: tt.watched, Counters: &Counters{},
-				Conflict: func(address netip.Addr, mac MAC) { got = append(got, conflict{address, mac}) },
+				Conflict: func(c Claim) { got = append(got, c) },
 			}
 			_ = Serve(&scriptedConn{in: [][]byte{tt.frame}}, config)
 			if len(got) != len(tt.want) || len(got) == 1 && got[0] != tt.want[0] || config.Counters.Conflicts.Load() != uint64(len(tt.want)) {

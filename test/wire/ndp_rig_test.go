@@ -96,10 +96,10 @@ func (a *answerer) open() {
 			Answers:  func() ndp.Addresses { return *a.answers.Load() },
 			Watched:  func() ndp.Addresses { return *a.watched.Load() },
 			Counters: &a.counters,
-			Conflict: func(address netip.Addr, other ndp.MAC) {
+			Conflict: func(c ndp.Claim) {
 				a.mu.Lock()
 				defer a.mu.Unlock()
-				a.conflicts = append(a.conflicts, address.String()+" "+net.HardwareAddr(other[:]).String())
+				a.conflicts = append(a.conflicts, c.Address.String()+" "+net.HardwareAddr(c.MAC[:]).String())
 			},
 		})
 	}()
