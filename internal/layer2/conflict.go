@@ -41,8 +41,9 @@ func (c Conflict) compare(o Conflict) int {
 func (a *Announcer) Conflicts() <-chan []Conflict { return a.conflicts }
 
 // SetNeighbors tells which hardware addresses are those of other nodes of the cluster, so that a
-// conflict can name the node, and is left to be settled between the nodes: no defense is sent
-// against a fellow node. Initially there are none. The map is not kept.
+// conflict can name the node, and is left to be settled between the nodes: an owner has the last
+// word against a fellow node for as long as it is told that it owns, whereas other hosts are answered
+// with a defense per 10 s at most. Initially there are none. The map is not kept.
 func (a *Announcer) SetNeighbors(neighbors map[link.MAC]name.NodeName) {
 	known := make(map[link.MAC]name.NodeName, len(neighbors))
 	for mac, node := range neighbors {

@@ -95,9 +95,11 @@ type duty struct {
 	// thing happens by schedule, or zero.
 	step int
 	due  time.Time
-	// defend is since when a defense is to be sent, or zero; defended is when the last one was.
+	// defend is when a defense is to be sent, or zero; defended is when the last one was, and
+	// pause the least time from then to the next one against a fellow node.
 	defend, defended time.Time
-	// check is since when a check is to be sent, or zero. Only an owner's is not zero.
+	pause            time.Duration
+	// check is when a check is to be sent, or zero. Only an owner's is not zero.
 	check time.Time
 	rival rival
 }
@@ -125,6 +127,9 @@ func earlier(x, y time.Time) time.Time {
 	return x
 }
 
+// past says whether t is a time that has come.
+func past(t, now time.Time) bool { return !t.IsZero() && !t.After(now) }
+
 // aging says whether the rival is forgotten by time alone: one that keeps the address from
 // being answered is not.
 func (d *duty) aging() bool {
@@ -132,18 +137,18 @@ func (d *duty) aging() bool {
 }
 
 // first says whether the announcement that act is about to make is the first of a takeover.
-func (d *duty) first() bool {
-	return d.phase == owning && d.step == 0 && d.defend.IsZero() && d.check.IsZero()
+func (d *duty) first(now time.Time) bool {
+	return d.phase == owning && d.step == 0 && !past(d.defend, now) && !past(d.check, now)
 }
 
 // says returns what act is about to say.
 func (d *duty) says(now time.Time) message {
 	switch {
-	case !d.defend.IsZero():
+	case past(d.defend, now):
 		return announcement
-	case !d.check.IsZero():
+	case past(d.check, now):
 		return check
-	case d.due.IsZero() || d.due.After(now):
+	case !past(d.due, now):
 		return nothing
 	case d.phase == owning:
 		return announcement
@@ -175,7 +180,7 @@ func (d *duty) begin(m moment) {
 	case d.phase == waiting && !d.role.first:
 		d.take(m)
 	case d.phase == owning:
-		d.step, d.due = 0, m.now
+		d.renew(m)
 	case d.phase != deputizing:
 		d.detect(m)
 	}
@@ -203,10 +208,11 @@ func (d *duty) assign(r role, m moment) {
 
 // act is the event that next had announced; what says returned has been said.
 func (d *duty) act(m moment) {
-	switch due := !d.due.IsZero() && !d.due.After(m.now); {
-	case !d.defend.IsZero():
+	switch due := past(d.due, m.now); {
+	case past(d.defend, m.now):
 		d.defend, d.defended = time.Time{}, m.now
-	case !d.check.IsZero():
+		d.pause = min(max(2*d.pause, duelPause), defendInterval)
+	case past(d.check, m.now):
 		d.check = time.Time{}
 	case due && d.phase == owning:
 		if checking(d.step) && m.detection != Off {
@@ -243,8 +249,14 @@ func (d *duty) fail(m moment) {
 	}
 }
 
-// see is the event that another host, a fellow node or not, shows that it uses the address. A
-// fellow node is not answered back: which of the two has the address is not found out here.
+// renew is the event that the address is to be announced as after a takeover.
+func (d *duty) renew(m moment) {
+	if d.open && d.phase == owning {
+		d.step, d.due = 0, m.now
+	}
+}
+
+// see is the event that another host, a fellow node or not, shows that it uses the address.
 func (d *duty) see(s sign, m moment) {
 	if !d.open || d.phase == waiting {
 		return
@@ -254,8 +266,24 @@ func (d *duty) see(s sign, m moment) {
 	case d.phase == probing:
 		d.phase, d.step = blocked, 0
 		d.due = m.now.Add(probeAgain + portion(probeAgainSpread, m.random))
-	case d.phase == owning && !s.fellow && d.defend.IsZero() && m.now.Sub(d.defended) >= defendInterval:
-		d.defend = m.now
+	case d.phase == owning && d.defend.IsZero():
+		d.ward(s.fellow, m.now)
+	}
+}
+
+// ward lets the owner announce again against another host, if it may. Which of two nodes owns is not
+// found out here, but for as long as this one is told that it does, it has the last word: each sign
+// of a fellow node is answered, if need be after the pause.
+func (d *duty) ward(fellow bool, now time.Time) {
+	since := now.Sub(d.defended)
+	switch {
+	case !fellow && since >= defendInterval:
+		d.defend = now
+	case fellow && since >= duelOver:
+		d.pause = 0
+		d.defend = now.Add(claimWait)
+	case fellow:
+		d.defend = now.Add(max(claimWait, d.pause-since))
 	}
 }
 

@@ -27,6 +27,7 @@ func foreign(d *duty, m moment) { d.see(sign{mac: mac9}, m) }
 func another(d *duty, m moment) { d.see(sign{mac: mac1}, m) }
 func fellow(d *duty, m moment)  { d.see(sign{mac: mac8, fellow: true}, m) }
 func broken(d *duty, m moment)  { d.fail(m) }
+func renewed(d *duty, m moment) { d.renew(m) }
 
 func becomes(r role) func(*duty, moment) { return func(d *duty, m moment) { d.assign(r, m) } }
 
@@ -55,7 +56,7 @@ func play(d *duty, settings moment, until time.Duration, events []happening) []s
 		} else {
 			said = d.says(m.now)
 		}
-		defense := !d.defend.IsZero()
+		defense := past(d.defend, m.now)
 		event(d, m)
 		log = append(log, diary(at, before, *d, said, defense)...)
 	}
@@ -162,9 +163,29 @@ func TestDuties(t *testing.T) {
 			"0s owning, 0s announcement, 4s check, 10s rival foreign after, 10s defense, 1m10s over, 1m20s rival foreign after, 1m20s defense",
 		},
 		{
-			"a fellow node is not warded off", known, Fast, time.Minute,
+			"a fellow node is warded off", known, Fast, time.Minute,
 			[]happening{{0, opens}, {10 * time.Second, fellow}},
-			"0s owning, 0s announcement, 4s check, 10s rival fellow after",
+			"0s owning, 0s announcement, 4s check, 10s rival fellow after, 10.05s defense",
+		},
+		{
+			"the last word against a fellow node is ours, but pauses grow", known, Fast, 40 * time.Second,
+			[]happening{
+				{0, opens}, {10 * time.Second, fellow}, {10010 * time.Millisecond, fellow},
+				{10100 * time.Millisecond, fellow}, {10500 * time.Millisecond, fellow}, {11 * time.Second, fellow},
+				{32 * time.Second, fellow},
+			},
+			"0s owning, 0s announcement, 4s check, 10s rival fellow after, 10.05s defense, 10.25s defense, " +
+				"10.65s defense, 11.45s defense, 32.05s defense",
+		},
+		{
+			"an owner that is told to announces as after a takeover", known, Fast, time.Minute,
+			[]happening{{0, opens}, {10 * time.Second, renewed}},
+			"0s owning, 0s announcement, 4s check, 10s announcement, 14s check",
+		},
+		{
+			"nobody else announces when told to", deputy, Fast, time.Minute,
+			[]happening{{0, renewed}, {0, opens}, {10 * time.Second, renewed}, {20 * time.Second, closes}, {20 * time.Second, renewed}},
+			"0s deputizing",
 		},
 		{
 			"of two that quarrel the first is named until it is silent for 10 s", known, Fast, 40 * time.Second,
@@ -220,7 +241,10 @@ func TestDuties(t *testing.T) {
 // TestDutiesAlwaysHold lets anything happen in any order, and checks what must never be.
 func TestDutiesAlwaysHold(t *testing.T) {
 	t.Parallel()
-	events := []func(*duty, moment){opens, closes, hurries, foreign, another, fellow, broken, becomes(role{}), becomes(role{first: true}), becomes(role{owner: mac8}), (*duty).reschedule}
+	events := []func(*duty, moment){
+		opens, closes, hurries, foreign, another, fellow, broken, renewed,
+		becomes(role{}), becomes(role{first: true}), becomes(role{owner: mac8}), (*duty).reschedule,
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		d := duty{role: rapid.SampledFrom([]role{{}, {first: true}, {owner: mac8}, {owner: mac9, first: true}}).Draw(t, "role")}
 		mode := rapid.SampledFrom([]Detection{Fast, Full}).Draw(t, "mode")
@@ -244,9 +268,9 @@ func TestDutiesAlwaysHold(t *testing.T) {
 					t.Fatalf("probes for what it has answered: %+v", d)
 				case said == announcement && !d.answer().answered:
 					t.Fatalf("announces what it does not answer: %+v", d)
-				case !d.defend.IsZero() && now.Sub(defended) < defendInterval:
+				case past(d.defend, now) && now.Sub(defended) < d.pause:
 					t.Fatalf("defends after %v", now.Sub(defended))
-				case !d.defend.IsZero():
+				case past(d.defend, now):
 					defended = now
 				}
 				if at, _ := d.next(); said == check && at.After(now) {

@@ -116,6 +116,13 @@ func (a *Announcer) Set(service name.ServiceKey, addresses []announce.Layer2) {
 // service shares the address. Removing what is not set changes nothing.
 func (a *Announcer) Remove(service name.ServiceKey) { a.Set(service, nil) }
 
+// Reannounce begins the announcements of a takeover anew, for the addresses of service that this
+// node owns. It is for one that has won against a live rival: whoever has heard that one last is
+// led back here. It changes nothing for addresses that are not answered, or by a deputy.
+func (a *Announcer) Reannounce(service name.ServiceKey) {
+	a.post(func(s *state, now time.Time) { s.renew(service, now) })
+}
+
 // SetLinks tells which interfaces there are. An interface that comes, returns, or returns
 // with another index or hardware address is served, and the addresses that this node owns are
 // announced anew; one that goes away or down is left.

@@ -144,9 +144,9 @@ func (r *overARP) frames(m message, address netip.Addr, from link.Interface) [][
 
 func (r *overARP) serve(conflict func(netip.Addr, sign)) error {
 	return arp.Serve(r.conn, arp.Config{
-		MAC:      r.mac,
-		Answers:  func() arp.Addresses { return *r.answers.Load() },
-		Watched:  func() arp.Addresses { return *r.watched.Load() },
+		MAC:     r.mac,
+		Answers: func() arp.Addresses { return *r.answers.Load() },
+		Watched: func() arp.Addresses { return *r.watched.Load() },
 		Conflict: func(c arp.Claim) {
 			conflict(c.Address, sign{mac: c.MAC, probe: c.Use == arp.Probed, answer: c.Use == arp.Answered})
 		},
@@ -239,9 +239,9 @@ func linkLocal(i link.Interface) netip.Addr {
 
 func (r *overNDP) serve(conflict func(netip.Addr, sign)) error {
 	return ndp.Serve(r.conn, ndp.Config{
-		Self:     r.self,
-		Answers:  func() ndp.Addresses { return *r.answers.Load() },
-		Watched:  func() ndp.Addresses { return *r.watched.Load() },
+		Self:    r.self,
+		Answers: func() ndp.Addresses { return *r.answers.Load() },
+		Watched: func() ndp.Addresses { return *r.watched.Load() },
 		Conflict: func(c ndp.Claim) {
 			conflict(c.Address, sign{mac: c.MAC, probe: c.Use == ndp.Probed, answer: c.Use == ndp.Answered})
 		},

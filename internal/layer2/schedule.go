@@ -49,6 +49,15 @@ const (
 	// defendInterval is the least time between two defenses of an address (RFC 5227 section
 	// 1.1: DEFEND_INTERVAL).
 	defendInterval = 10 * time.Second
+	// claimWait is the wait before a defense against a fellow node. One that takes an address over
+	// in good order tells its claim and announces at the same moment: what this node knows may be
+	// older by that much.
+	claimWait = 50 * time.Millisecond
+	// duelPause is the least time between the first two defenses against a fellow node. It doubles
+	// with each, up to defendInterval, so that two that both believe that they own make no storm.
+	duelPause = 200 * time.Millisecond
+	// duelOver is the time after a defense from which on the next one is the first of a row.
+	duelOver = 2 * defendInterval
 	// lookPause is the least time between two looks at what was seen of other hosts.
 	lookPause = 20 * time.Millisecond
 	// quiet is how long, at least, nothing must be seen of a conflict for it to be over.

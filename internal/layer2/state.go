@@ -133,6 +133,13 @@ func (s *state) hold(service name.ServiceKey, x part, now time.Time) {
 	s.agree(e, now)
 }
 
+// renew has what this node owns of service announced anew.
+func (s *state) renew(service name.ServiceKey, now time.Time) {
+	for _, x := range s.services[service] {
+		s.change(s.ports[x.place.link].side(x.place.address).entries[x.place.address], now, (*duty).renew)
+	}
+}
+
 // agree gives e the role that follows from the wishes.
 func (s *state) agree(e *entry, now time.Time) {
 	if r := agree(e.wishes); r != e.duty.role {
@@ -263,7 +270,7 @@ func (s *state) act(now, otherwise time.Time) time.Time {
 		event := (*duty).act
 		if m := e.duty.says(now); m != nothing {
 			frames := e.side.responder.frames(m, e.address, e.side.port.link)
-			if e.duty.first() {
+			if e.duty.first(now) {
 				frames = frames[:1] // the other form follows with the next one: the last of many addresses is reached in half the time
 			}
 			if !s.limit.AllowN(now, len(frames)) {

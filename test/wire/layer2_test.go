@@ -123,7 +123,7 @@ func TestAHostThatTakesAnAddressLaterIsReportedAndWardedOff(t *testing.T) {
 	})
 }
 
-func TestAFellowNodeThatTakesAnAddressIsNamed(t *testing.T) {
+func TestAFellowNodeThatTakesAnAddressIsNamedAndWardedOff(t *testing.T) {
 	t.Parallel()
 	inBothFamilies(t, func(t *testing.T, address string) {
 		l, a := trio(t)
@@ -133,6 +133,12 @@ func TestAFellowNodeThatTakesAnAddressIsNamed(t *testing.T) {
 		l.finds("peer", address, macA)
 		l.claim("foreign", address, macForeign)
 		a.awaitConflicts(layer2.Conflict{Address: netip.MustParseAddr(address), Interface: "eth0", MAC: hardware(macForeign), Node: "other"})
+		eventually(t, func() string { // without the peer asking
+			if got := l.output("peer", "ip", "neigh", "show", "to", address); !strings.Contains(got, macA) {
+				return "after the defense, the peer knows " + got
+			}
+			return ""
+		})
 	})
 }
 
