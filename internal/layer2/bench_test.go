@@ -31,10 +31,7 @@ func BenchmarkSetTenThousandServices(b *testing.B) {
 				s.setLinks(link.Snapshot{eth("eth0", 2, mac0)}, now)
 				play := func(i int, addresses []announce.Layer2) {
 					a.Set(keys[i], addresses)
-					for _, change := range a.take() {
-						change(s, now)
-					}
-					s.step(now)
+					a.advance(s, now)
 					a.published.Store(s.publish())
 				}
 				for i := range keys {

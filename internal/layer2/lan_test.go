@@ -95,7 +95,13 @@ func (l *lan) config() Config {
 // run starts an Announcer in a bubble and ends it with the test.
 func run(t *testing.T, l *lan) *Announcer {
 	t.Helper()
-	a := New(l.config())
+	return start(t, l, l.config())
+}
+
+// start is run with a configuration that differs.
+func start(t *testing.T, l *lan, config Config) *Announcer {
+	t.Helper()
+	a := New(config)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()

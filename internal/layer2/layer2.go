@@ -37,7 +37,13 @@ type Config struct {
 	OpenNDP func(index int) (ndp.Conn, error)
 	// Groups makes what joins its multicast groups; nil means ndp.NewGroups.
 	Groups func(index int) Groups
-	Log    logr.Logger
+	// Fresh says whether it is known of this very moment that the node is in touch with its
+	// fellows: one of them answered a ping begun within the last second, or there is none. While it
+	// is false, nothing is sent but answers; what is due waits. A process that stood still may hold
+	// for its own what others own by now. Nil means always. It is called from the goroutine of Run,
+	// once a step at most and after what the step was told has been done, and must not wait.
+	Fresh func() bool
+	Log   logr.Logger
 }
 
 // Announcer answers for and announces addresses. Make it with New. Its methods may be called
@@ -87,6 +93,9 @@ func New(config Config) *Announcer {
 	}
 	if config.Groups == nil {
 		config.Groups = func(index int) Groups { return ndp.NewGroups(index) }
+	}
+	if config.Fresh == nil {
+		config.Fresh = func() bool { return true }
 	}
 	return &Announcer{config: config, wake: make(chan struct{}, 1), conflicts: make(chan []Conflict, 1)}
 }
@@ -158,14 +167,20 @@ func (a *Announcer) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-a.wake:
-			for _, change := range a.take() {
-				change(s, time.Now())
-			}
 		case <-timer.C:
 		}
-		timer.Reset(s.step(time.Now()))
+		timer.Reset(a.advance(s, time.Now()))
 		a.published.Store(s.publish())
 	}
+}
+
+// advance does what has been asked for, then what is due, and returns how long there is nothing
+// more to do. So what is due follows from all that is known, also if both come at the same moment.
+func (a *Announcer) advance(s *state, now time.Time) time.Duration {
+	for _, change := range a.take() {
+		change(s, now)
+	}
+	return s.step(now)
 }
 
 // post leaves change for the goroutine of Run.

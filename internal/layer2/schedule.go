@@ -28,6 +28,10 @@ const (
 	// ratePause is how long to wait once the rate is reached.
 	ratePause = 10 * time.Millisecond
 
+	// freshPause is how long to wait before it is asked again whether the node is in touch with its
+	// fellows (Config.Fresh).
+	freshPause = 50 * time.Millisecond
+
 	// probes is how many probes find an address free (RFC 5227 section 1.1: PROBE_NUM).
 	probes = 3
 	// fastPause is the pause after each probe of Fast.

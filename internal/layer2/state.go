@@ -256,16 +256,19 @@ func (s *state) step(now time.Time) time.Duration {
 	return next.Sub(now)
 }
 
-// act lets the duties do what is due, as far as the rate allows, and returns when to go on, or
-// otherwise if there is nothing more.
+// act lets the duties do what is due, as far as the rate allows and if the node is in touch with
+// its fellows, and returns when to go on, or otherwise if there is nothing more.
 func (s *state) act(now, otherwise time.Time) time.Time {
-	for {
+	for fresh := false; ; {
 		e, ok := s.queue.first()
 		if !ok {
 			return otherwise
 		}
 		if e.at.After(now) {
 			return e.at
+		}
+		if fresh = fresh || s.config.Fresh(); !fresh {
+			return now.Add(freshPause)
 		}
 		event := (*duty).act
 		if m := e.duty.says(now); m != nothing {
