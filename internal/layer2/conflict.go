@@ -22,7 +22,9 @@ type Conflict struct {
 	// Node is the fellow node whose MAC it is (SetNeighbors), or empty.
 	Node name.NodeName
 	// Probe says that the host was found before the address was answered: it is not answered,
-	// and probed again every 10 s, until it is free. Otherwise it is answered all the same.
+	// and probed again every 10 s, until it is free. A fellow node is asked again every 200 ms, or
+	// more rarely if it has more than 20 addresses, and is told of after 2 s: it may be the owner of
+	// before. Without Probe, the address is answered all the same.
 	Probe bool
 	// Over says that the conflict has ended: the host did not show itself for 60 s, or for two
 	// and a half refresh intervals if that is longer, or, with Probe, did not answer again, so
@@ -75,8 +77,7 @@ func (s *state) see(x *side, now time.Time) {
 
 // compareRivals notes what is new about other hosts that use the address of e.
 func (s *state) compareRivals(e *entry, before rival) {
-	after := e.duty.rival
-	before.seen, before.until, after.seen, after.until = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	before, after := before.told(), e.duty.rival.told()
 	if before == after {
 		return
 	}

@@ -104,18 +104,16 @@ func TestAnAddressThatAnotherHostHasIsNotAnsweredUntilItIsFree(t *testing.T) {
 		}
 		time.Sleep(9 * time.Second)
 		finds(t, l, 2, address, link.MAC{})
-		for range 50 { // and it is probed again, and answered by another host
-			time.Sleep(50 * time.Millisecond)
-			if len(l.take()) > 0 {
-				l.show(plugOf(2, address), conflicting(address, mac8))
-			}
-		}
+		l.take()
+		l.compete(mac8, address) // and it is probed again, and answered by a fellow node
+		time.Sleep(3 * time.Second)
 		finds(t, l, 2, address, link.MAC{})
 		want.MAC, want.Node = mac8, "worker"
 		if list := told(t, a); !slices.Equal(list, []Conflict{want}) {
 			t.Errorf("told %+v, want %+v", list, want)
 		}
-		time.Sleep(12 * time.Second)
+		l.compete(link.MAC{}, netip.Addr{})
+		time.Sleep(600 * time.Millisecond)
 		finds(t, l, 2, address, mac0)
 		want.Over = true
 		if list := told(t, a); !slices.Equal(list, []Conflict{want}) {

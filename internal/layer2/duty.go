@@ -33,7 +33,7 @@ type phase uint8
 const (
 	waiting    phase = iota // for the interface, which has not been there yet
 	probing                 // asks whether another host has the address; not answered
-	blocked                 // another host has the address; not answered, probed again later
+	blocked                 // another host or node has the address; not answered, probed again later
 	owning                  // answered and announced
 	deputizing              // answered on behalf of the owner
 )
@@ -44,6 +44,7 @@ type message uint8
 const (
 	nothing message = iota
 	probe           // before the address is answered
+	inquiry         // a probe that goes to the rival only
 	announcement
 	check // of an owner: does another host answer, too?
 )
@@ -56,16 +57,6 @@ type answer struct {
 	mac link.MAC
 }
 
-// rival is another host that uses the address. The zero value is none.
-type rival struct {
-	mac link.MAC
-	// seen is when it last showed that or, if it is over, when it was found to be; until is
-	// when it is over or, if it is, forgotten, unless it shows itself again.
-	seen, until time.Time
-	// probe says that it was found before the address was answered.
-	probe, over bool
-}
-
 // moment is what a duty takes from outside when something happens.
 type moment struct {
 	now time.Time
@@ -73,6 +64,8 @@ type moment struct {
 	random    float64
 	refresh   time.Duration
 	detection Detection
+	// obstructed is the number of addresses that fellow nodes keep from being answered.
+	obstructed int
 }
 
 // lasts returns how long an owner takes a conflict to go on that does not show. One that only
@@ -152,6 +145,8 @@ func (d *duty) says(now time.Time) message {
 		return nothing
 	case d.phase == owning:
 		return announcement
+	case d.phase == probing && d.step == 0 && d.rival.obstructs():
+		return inquiry
 	case d.phase == probing && d.step < probes:
 		return probe
 	}
@@ -203,6 +198,9 @@ func (d *duty) assign(r role, m moment) {
 	default:
 		d.phase, d.due, d.defend, d.check = deputizing, time.Time{}, time.Time{}, time.Time{}
 		d.rival.probe = false
+		if d.rival.silent {
+			d.rival = rival{}
+		}
 	}
 }
 
@@ -239,9 +237,6 @@ func (d *duty) act(m moment) {
 	}
 }
 
-// expire ends the conflict.
-func (r *rival) expire(now time.Time) { r.over, r.seen, r.until = true, now, now.Add(quiet) }
-
 // fail is the event that a probe could not be sent, so that the probes prove nothing.
 func (d *duty) fail(m moment) {
 	if d.open && d.phase == probing {
@@ -249,20 +244,29 @@ func (d *duty) fail(m moment) {
 	}
 }
 
-// renew is the event that the address is to be announced as after a takeover.
+// renew is the event that the address is to be announced as after a takeover. It is not left to a
+// fellow node any longer.
 func (d *duty) renew(m moment) {
-	if d.open && d.phase == owning {
+	switch {
+	case !d.open:
+	case d.phase == owning:
 		d.step, d.due = 0, m.now
+	case (d.phase == probing || d.phase == blocked) && d.rival.obstructs():
+		d.take(m)
 	}
 }
 
-// see is the event that another host, a fellow node or not, shows that it uses the address.
+// see is the event that another host, a fellow node or not, shows that it uses the address. The probe
+// of a fellow node shows only that it believes to become the owner too, which claims decide. One that
+// uses the address may have been its owner until now, so it is asked again soon.
 func (d *duty) see(s sign, m moment) {
-	if !d.open || d.phase == waiting {
+	if !d.open || d.phase == waiting || s.fellow && s.probe {
 		return
 	}
-	d.note(s.mac, m)
+	d.note(s, m)
 	switch {
+	case d.phase == probing && s.fellow:
+		d.phase, d.step, d.due = blocked, 0, m.now.Add(askPause(m.obstructed))
 	case d.phase == probing:
 		d.phase, d.step = blocked, 0
 		d.due = m.now.Add(probeAgain + portion(probeAgainSpread, m.random))
@@ -287,20 +291,6 @@ func (d *duty) ward(fellow bool, now time.Time) {
 	}
 }
 
-// note makes other the rival. If there is one that shows itself still, that stays, so that the
-// news do not change with every frame of a quarrel.
-func (d *duty) note(other link.MAC, m moment) {
-	r := d.rival
-	if r != (rival{}) && !r.over && r.mac != other && m.now.Sub(r.seen) < defendInterval {
-		return
-	}
-	lasts := quiet
-	if d.phase == owning {
-		lasts = m.lasts()
-	}
-	d.rival = rival{mac: other, seen: m.now, until: m.now.Add(lasts), probe: d.phase == probing || d.phase == blocked}
-}
-
 // detect begins to find out whether another host has the address.
 func (d *duty) detect(m moment) {
 	if m.detection == Off {
@@ -308,6 +298,9 @@ func (d *duty) detect(m moment) {
 		return
 	}
 	d.phase, d.step, d.due = probing, 0, m.now.Add(m.detection.listening(0, m.random))
+	if d.rival.obstructs() {
+		d.due = m.now
+	}
 }
 
 // hurry is the event that conflict detection is off: what waits for it begins.
@@ -324,7 +317,10 @@ func (d *duty) take(m moment) {
 	if d.open {
 		d.due = m.now
 	}
-	if d.rival.probe && !d.rival.over {
+	switch {
+	case d.rival.silent:
+		d.rival = rival{}
+	case d.rival.probe && !d.rival.over:
 		d.rival.expire(m.now)
 	}
 }

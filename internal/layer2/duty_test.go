@@ -26,6 +26,7 @@ func hurries(d *duty, m moment) { d.hurry(m) }
 func foreign(d *duty, m moment) { d.see(sign{mac: mac9}, m) }
 func another(d *duty, m moment) { d.see(sign{mac: mac1}, m) }
 func fellow(d *duty, m moment)  { d.see(sign{mac: mac8, fellow: true}, m) }
+func probed(d *duty, m moment)  { d.see(sign{mac: mac8, fellow: true, probe: true}, m) }
 func broken(d *duty, m moment)  { d.fail(m) }
 func renewed(d *duty, m moment) { d.renew(m) }
 
@@ -68,6 +69,8 @@ func diary(at time.Duration, before, after duty, said message, defense bool) []s
 	switch {
 	case said == probe:
 		note("probe")
+	case said == inquiry:
+		note("inquiry")
 	case said == check:
 		note("check")
 	case said == announcement && defense:
@@ -78,8 +81,7 @@ func diary(at time.Duration, before, after duty, said message, defense bool) []s
 	if before.phase != after.phase {
 		note([]string{"waiting", "probing", "blocked", "owning", "deputizing"}[after.phase])
 	}
-	was, is := before.rival, after.rival
-	was.seen, was.until, is.seen, is.until = time.Time{}, time.Time{}, time.Time{}, time.Time{}
+	was, is := before.rival.told(), after.rival.told()
 	switch {
 	case was == is:
 	case is == rival{}:
@@ -123,9 +125,41 @@ func TestDuties(t *testing.T) {
 				"20.2s probing, 20.2s probe, 20.3s probe, 20.4s probe, 20.5s owning, 20.5s over, 20.5s announcement, 24.5s check, 1m20.5s forgotten",
 		},
 		{
-			"the answer of a fellow node to a probe is a conflict", first, Fast, time.Second,
-			[]happening{{0, opens}, {50 * time.Millisecond, fellow}},
-			"0s probing, 0s probe, 50ms blocked, 50ms rival fellow before",
+			"a fellow node that has the address is asked again soon, and may have given it up by then", first, Fast, time.Second,
+			[]happening{{0, opens}, {50 * time.Millisecond, fellow}, {251 * time.Millisecond, fellow}},
+			"0s probing, 0s probe, 50ms blocked, 250ms probing, 250ms inquiry, 251ms blocked, " +
+				"451ms probing, 451ms inquiry, 551ms probe, 651ms probe, 751ms owning, 751ms announcement",
+		},
+		{
+			"with full detection it is asked again as soon", first, Full, 2 * time.Second,
+			[]happening{{0, opens}, {50 * time.Millisecond, fellow}, {251 * time.Millisecond, fellow}},
+			"0s probing, 0s probe, 50ms blocked, 250ms probing, 250ms inquiry, 251ms blocked, " +
+				"451ms probing, 451ms inquiry, 1.451s probe",
+		},
+		{
+			"the probe of a fellow node is no conflict", first, Fast, time.Second,
+			[]happening{{0, opens}, {50 * time.Millisecond, probed}, {500 * time.Millisecond, probed}},
+			"0s probing, 0s probe, 100ms probe, 200ms probe, 300ms owning, 300ms announcement",
+		},
+		{
+			"who is told to announce leaves the address to no fellow node", first, Fast, time.Second,
+			[]happening{{0, opens}, {50 * time.Millisecond, fellow}, {60 * time.Millisecond, renewed}},
+			"0s probing, 0s probe, 50ms blocked, 60ms owning, 60ms announcement",
+		},
+		{
+			"but to another host it does", first, Fast, time.Second,
+			[]happening{{0, renewed}, {0, opens}, {10 * time.Millisecond, renewed}, {50 * time.Millisecond, foreign}, {60 * time.Millisecond, renewed}},
+			"0s probing, 0s probe, 50ms blocked, 50ms rival foreign before",
+		},
+		{
+			"a host that is no node is more in the way than a fellow node", first, Fast, 10 * time.Second,
+			[]happening{{0, opens}, {50 * time.Millisecond, fellow}, {251 * time.Millisecond, foreign}, {252 * time.Millisecond, fellow}},
+			"0s probing, 0s probe, 50ms blocked, 250ms probing, 250ms inquiry, 251ms blocked, 251ms rival foreign before",
+		},
+		{
+			"a deputy has nothing to do with who was in the way", first, Fast, time.Minute,
+			[]happening{{0, opens}, {50 * time.Millisecond, fellow}, {60 * time.Millisecond, becomes(deputy)}},
+			"0s probing, 0s probe, 50ms blocked, 60ms deputizing",
 		},
 		{
 			"detection that began ends, though the address is no longer first", first, Fast, time.Second,
@@ -242,7 +276,7 @@ func TestDuties(t *testing.T) {
 func TestDutiesAlwaysHold(t *testing.T) {
 	t.Parallel()
 	events := []func(*duty, moment){
-		opens, closes, hurries, foreign, another, fellow, broken, renewed,
+		opens, closes, hurries, foreign, another, fellow, probed, broken, renewed,
 		becomes(role{}), becomes(role{first: true}), becomes(role{owner: mac8}), (*duty).reschedule,
 	}
 	rapid.Check(t, func(t *rapid.T) {
@@ -264,7 +298,7 @@ func TestDutiesAlwaysHold(t *testing.T) {
 					t.Fatalf("says %v without the interface or as a deputy: %+v", said, d)
 				case said == check && !answered:
 					t.Fatalf("checks what it does not answer: %+v", d)
-				case said == probe && answered:
+				case (said == probe || said == inquiry) && answered:
 					t.Fatalf("probes for what it has answered: %+v", d)
 				case said == announcement && !d.answer().answered:
 					t.Fatalf("announces what it does not answer: %+v", d)

@@ -127,7 +127,8 @@ func (a *Announcer) Remove(service name.ServiceKey) { a.Set(service, nil) }
 
 // Reannounce begins the announcements of a takeover anew, for the addresses of service that this
 // node owns. It is for one that has won against a live rival: whoever has heard that one last is
-// led back here. It changes nothing for addresses that are not answered, or by a deputy.
+// led back here. An address that is not answered yet because a fellow node has it is taken at once.
+// For others that are not answered, or by a deputy, it changes nothing.
 func (a *Announcer) Reannounce(service name.ServiceKey) {
 	a.post(func(s *state, now time.Time) { s.renew(service, now) })
 }

@@ -131,10 +131,10 @@ func (r *overARP) update(changes []change) error {
 	return nil
 }
 
-// frames announces in both forms, since there are hosts that heed only one; nearly all heed the first. A check is a probe:
-// who has the address answers it to us alone.
+// frames announces in both forms, since there are hosts that heed only one; nearly all heed the first.
+// A check is a probe: who has the address answers it to us alone.
 func (r *overARP) frames(m message, address netip.Addr, from link.Interface) [][]byte {
-	if m == probe || m == check {
+	if m == probe || m == inquiry || m == check {
 		f := arp.Probe(address, from.MAC)
 		return [][]byte{f[:]}
 	}
@@ -210,14 +210,14 @@ func (r *overNDP) update(changes []change) error {
 	return failed
 }
 
-// frames checks by a solicitation, not a probe: the answer to a probe goes to all nodes, and would
+// frames checks and inquires by a solicitation, not a probe: the answer to a probe goes to all nodes, and would
 // lead them to the other host.
 func (r *overNDP) frames(m message, address netip.Addr, from link.Interface) [][]byte {
 	var f ndp.Frame
 	switch m {
 	case probe:
 		f = ndp.Probe(address, from.MAC, r.self.Nonce)
-	case check:
+	case check, inquiry:
 		f = ndp.Solicit(address, linkLocal(from), from.MAC)
 	default:
 		f = ndp.Announce(address, from.MAC)

@@ -50,6 +50,15 @@ const (
 	// otherwise keep each other out for ever.
 	probeAgain, probeAgainSpread = 10 * time.Second, time.Second
 
+	// askLeast is the least wait before a fellow node that has the address is asked again: it may
+	// have been the owner until now, and not have heard yet that it is not. askEach is how much
+	// longer the wait is for each address of which that is so, up to probeAgain: a node that lets
+	// its kernel answer for all of them is asked 100 times a second.
+	askLeast, askEach = 200 * time.Millisecond, 10 * time.Millisecond
+	// obstructionPatience is how long a fellow node must have kept an address from being answered for
+	// that to be a conflict: until then it may be the owner of before.
+	obstructionPatience = 2 * time.Second
+
 	// defendInterval is the least time between two defenses of an address (RFC 5227 section
 	// 1.1: DEFEND_INTERVAL).
 	defendInterval = 10 * time.Second
@@ -120,6 +129,12 @@ func (d Detection) listening(sent int, random float64) time.Duration {
 		return 0
 	}
 	return fastPause
+}
+
+// askPause returns the wait before a fellow node that has the address is asked again, if there are
+// this many such addresses.
+func askPause(obstructed int) time.Duration {
+	return min(max(askLeast, time.Duration(obstructed)*askEach), probeAgain)
 }
 
 // portion returns a part of d; random is in [0, 1).

@@ -29,13 +29,15 @@ type state struct {
 	links     link.Snapshot
 	own       map[link.MAC]struct{} // of the links
 	neighbors map[link.MAC]name.NodeName
-	// rivals are the entries that have one; news says that they are others than told.
-	rivals    map[*entry]struct{}
-	news      bool
-	queue     queue
-	limit     *rate.Limiter
-	refresh   time.Duration
-	detection Detection
+	// rivals are the entries that have one that is told of; news says that they are others than told.
+	rivals map[*entry]struct{}
+	news   bool
+	// obstructed is the number of entries that fellow nodes keep from being answered.
+	obstructed int
+	queue      queue
+	limit      *rate.Limiter
+	refresh    time.Duration
+	detection  Detection
 }
 
 func newState(a *Announcer) *state {
@@ -64,7 +66,9 @@ func (s *state) close() {
 // there is to say.
 func (s *state) change(e *entry, now time.Time, event func(*duty, moment)) {
 	before := e.duty
-	event(&e.duty, moment{now: now, random: rand.Float64(), refresh: s.refresh, detection: s.detection})
+	event(&e.duty, moment{
+		now: now, random: rand.Float64(), refresh: s.refresh, detection: s.detection, obstructed: s.obstructed,
+	})
 	x := e.side
 	if e.duty.answer() != before.answer() {
 		x.changed = append(x.changed, e.address)
@@ -80,6 +84,12 @@ func (s *state) change(e *entry, now time.Time, event func(*duty, moment)) {
 	}
 	if e.duty.rival != before.rival {
 		s.compareRivals(e, before.rival)
+	}
+	if e.duty.rival.obstructs() {
+		s.obstructed++
+	}
+	if before.rival.obstructs() {
+		s.obstructed--
 	}
 	if at, ok := e.duty.next(); ok {
 		s.queue.put(e, at)
@@ -273,6 +283,9 @@ func (s *state) act(now, otherwise time.Time) time.Time {
 		event := (*duty).act
 		if m := e.duty.says(now); m != nothing {
 			frames := e.side.responder.frames(m, e.address, e.side.port.link)
+			if m == inquiry {
+				copy(frames[0], e.duty.rival.mac[:]) // the destination, which comes first (IEEE 802.3)
+			}
 			if e.duty.first(now) {
 				frames = frames[:1] // the other form follows with the next one: the last of many addresses is reached in half the time
 			}
@@ -282,7 +295,7 @@ func (s *state) act(now, otherwise time.Time) time.Time {
 			if len(e.side.changed) > 0 {
 				s.flush(e.side, now) // answers come before announcements
 			}
-			if !e.side.send(m, frames) && m == probe {
+			if !e.side.send(m, frames) && (m == probe || m == inquiry) {
 				event = (*duty).fail
 			}
 		}

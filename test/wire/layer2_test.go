@@ -87,6 +87,41 @@ func TestAnAddressThatAHostHasIsAnsweredOnlyOnceItIsFree(t *testing.T) {
 	})
 }
 
+// TestAnAddressThatAFellowNodeHasIsAskedForWithoutABroadcast is what a node of ours meets that
+// another load balancer served before, or whose kernel answers.
+func TestAnAddressThatAFellowNodeHasIsAskedForWithoutABroadcast(t *testing.T) {
+	t.Parallel()
+	inBothFamilies(t, func(t *testing.T, address string) {
+		l, a := trio(t)
+		a.SetNeighbors(map[link.MAC]name.NodeName{hardware(macForeign): "other"})
+		l.hold("add", address)
+		a.set("web", asFirst, address)
+		want := layer2.Conflict{
+			Address: netip.MustParseAddr(address), Interface: "eth0", MAC: hardware(macForeign), Node: "other", Probe: true,
+		}
+		a.awaitConflicts(want)
+		asked := 0
+		everything, atNode := l.listen("peer"), l.listen("foreign")
+		for _, frame := range everything.frames(time.Second) {
+			if speaksOf(frame, address) {
+				t.Errorf("the peer hears %x", frame)
+			}
+		}
+		for _, frame := range atNode.frames(time.Millisecond) {
+			if speaksOf(frame, address) && net.HardwareAddr(frame[6:12]).String() == macA {
+				asked++
+			}
+		}
+		if asked < 2 || asked > 6 {
+			t.Errorf("the fellow node is asked %d times in a second, want one each 200 ms", asked)
+		}
+		l.hold("del", address)
+		l.finds("peer", address, macA)
+		want.Over = true
+		a.awaitConflicts(want)
+	})
+}
+
 func TestAnAddressThatNobodyHasIsAnsweredAfterDetection(t *testing.T) {
 	t.Parallel()
 	inBothFamilies(t, func(t *testing.T, address string) {
