@@ -55,13 +55,13 @@ func TestChecksOfAnOwner(t *testing.T) {
 		},
 		{
 			"a fellow node is a conflict that goes on for as long as it answers", Fast, time.Minute, 300 * time.Second,
-			answered(fellow, time.Minute, 0, 1),
+			answered(replies, time.Minute, 0, 1),
 			"0s owning, 0s announcement, 4s check, 4.001s rival fellow after, 4.051s defense, 1m4s check, 1m4.051s defense, " +
 				"2m4s check, 3m4s check, 3m34.001s over, 4m4s check, 4m34.001s forgotten",
 		},
 		{
 			"an answer that is lost ends nothing", Fast, longest, 52 * time.Minute,
-			answered(fellow, longest, 0, 2, 4),
+			answered(replies, longest, 0, 2, 4),
 			"0s owning, 0s announcement, 4s check, 4.001s rival fellow after, 4.051s defense, 10m4s check, 20m4s check, " +
 				"20m4.051s defense, 30m4s check, 40m4s check, 40m4.051s defense, 50m4s check",
 		},
@@ -72,12 +72,12 @@ func TestChecksOfAnOwner(t *testing.T) {
 		},
 		{
 			"without refreshes a conflict ends by time", Fast, 0, 70 * time.Second,
-			answered(fellow, 0, 0),
+			answered(replies, 0, 0),
 			"0s owning, 0s announcement, 4s check, 4.001s rival fellow after, 4.051s defense, 1m4.001s over",
 		},
 		{
 			"a conflict is waited for anew if the interval changes", Fast, time.Minute, 6 * time.Minute,
-			append(answered(fellow, time.Minute, 0), happening{100 * time.Second, reset(longest)}, happening{200 * time.Second, reset(10 * time.Second)}),
+			append(answered(replies, time.Minute, 0), happening{100 * time.Second, reset(longest)}, happening{200 * time.Second, reset(10 * time.Second)}),
 			"0s owning, 0s announcement, 4s check, 4.001s rival fellow after, 4.051s defense, 1m4s check, 3m25s check, 4m20s over, " +
 				"4m25s check, 5m20s forgotten, 5m25s check",
 		},

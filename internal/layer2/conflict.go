@@ -28,7 +28,9 @@ type Conflict struct {
 	Probe bool
 	// Over says that the conflict has ended: the host did not show itself for 60 s, or for two
 	// and a half refresh intervals if that is longer, or, with Probe, did not answer again, so
-	// that the address is answered now. The conflict stays in the list for another 60 s.
+	// that the address is answered now; or it is a fellow node that only announced the address and
+	// was silent when it was asked 1 s after this node had announced it too. The conflict stays in
+	// the list for another 60 s.
 	Over bool
 }
 

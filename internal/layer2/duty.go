@@ -210,8 +210,14 @@ func (d *duty) act(m moment) {
 	case past(d.defend, m.now):
 		d.defend, d.defended = time.Time{}, m.now
 		d.pause = min(max(2*d.pause, duelPause), defendInterval)
+		if d.rival.fleeting && d.check.IsZero() && m.detection != Off {
+			d.check = m.now.Add(checkWait)
+		}
 	case past(d.check, m.now):
 		d.check = time.Time{}
+		if d.rival.fleeting && !d.rival.over {
+			d.rival.until = m.now.Add(answerWait)
+		}
 	case due && d.phase == owning:
 		if checking(d.step) && m.detection != Off {
 			d.check = m.now

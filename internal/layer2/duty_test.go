@@ -26,6 +26,7 @@ func hurries(d *duty, m moment) { d.hurry(m) }
 func foreign(d *duty, m moment) { d.see(sign{mac: mac9}, m) }
 func another(d *duty, m moment) { d.see(sign{mac: mac1}, m) }
 func fellow(d *duty, m moment)  { d.see(sign{mac: mac8, fellow: true}, m) }
+func replies(d *duty, m moment) { d.see(sign{mac: mac8, fellow: true, answer: true}, m) }
 func probed(d *duty, m moment)  { d.see(sign{mac: mac8, fellow: true, probe: true}, m) }
 func broken(d *duty, m moment)  { d.fail(m) }
 func renewed(d *duty, m moment) { d.renew(m) }
@@ -197,18 +198,34 @@ func TestDuties(t *testing.T) {
 			"0s owning, 0s announcement, 4s check, 10s rival foreign after, 10s defense, 1m10s over, 1m20s rival foreign after, 1m20s defense",
 		},
 		{
-			"a fellow node is warded off", known, Fast, time.Minute,
+			"a fellow node that announces, and does not answer then, is warded off and soon over", known, Fast, 80 * time.Second,
 			[]happening{{0, opens}, {10 * time.Second, fellow}},
-			"0s owning, 0s announcement, 4s check, 10s rival fellow after, 10.05s defense",
+			"0s owning, 0s announcement, 4s check, 10s rival fellow after, 10.05s defense, 11.05s check, 13.05s over, 1m13.05s forgotten",
 		},
 		{
-			"the last word against a fellow node is ours, but pauses grow", known, Fast, 40 * time.Second,
+			"one that answers then stays", known, Fast, 69 * time.Second,
+			[]happening{{0, opens}, {10 * time.Second, fellow}, {11051 * time.Millisecond, replies}},
+			"0s owning, 0s announcement, 4s check, 10s rival fellow after, 10.05s defense, 11.05s check, 11.101s defense",
+		},
+		{
+			"one that returns stays as well, so that the news do not change with each of its announcements", known, Fast, time.Minute,
+			[]happening{{0, opens}, {10 * time.Second, fellow}, {40 * time.Second, fellow}},
+			"0s owning, 0s announcement, 4s check, 10s rival fellow after, 10.05s defense, 11.05s check, 13.05s over, " +
+				"40s rival fellow after, 40.05s defense",
+		},
+		{
+			"with detection off nobody is asked whether it has gone", known, Off, 80 * time.Second,
+			[]happening{{0, opens}, {10 * time.Second, fellow}},
+			"0s owning, 0s announcement, 10s rival fellow after, 10.05s defense, 1m10s over",
+		},
+		{
+			"the last word against a fellow node is ours, but pauses grow", known, Off, 40 * time.Second,
 			[]happening{
 				{0, opens}, {10 * time.Second, fellow}, {10010 * time.Millisecond, fellow},
 				{10100 * time.Millisecond, fellow}, {10500 * time.Millisecond, fellow}, {11 * time.Second, fellow},
 				{32 * time.Second, fellow},
 			},
-			"0s owning, 0s announcement, 4s check, 10s rival fellow after, 10.05s defense, 10.25s defense, " +
+			"0s owning, 0s announcement, 10s rival fellow after, 10.05s defense, 10.25s defense, " +
 				"10.65s defense, 11.45s defense, 32.05s defense",
 		},
 		{
@@ -276,7 +293,7 @@ func TestDuties(t *testing.T) {
 func TestDutiesAlwaysHold(t *testing.T) {
 	t.Parallel()
 	events := []func(*duty, moment){
-		opens, closes, hurries, foreign, another, fellow, probed, broken, renewed,
+		opens, closes, hurries, foreign, another, fellow, replies, probed, broken, renewed,
 		becomes(role{}), becomes(role{first: true}), becomes(role{owner: mac8}), (*duty).reschedule,
 	}
 	rapid.Check(t, func(t *rapid.T) {

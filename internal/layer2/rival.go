@@ -16,6 +16,9 @@ type rival struct {
 	probe, over bool
 	// fellow says that it is a fellow node, and silent that nobody is told of it.
 	fellow, silent bool
+	// fleeting says that it is a fellow node that has announced the address to others, but not
+	// answered us. It may have heard by now that it does not own.
+	fleeting bool
 	// since is when it was first seen, or another one before it that had not ended.
 	since time.Time
 }
@@ -37,6 +40,7 @@ func (r rival) told() rival {
 // note makes who has shown itself the rival, unless there is one that stays.
 func (d *duty) note(s sign, m moment) {
 	before, lasts, since := d.rival, quiet, m.now
+	fleeting := d.phase == owning && s.fellow && !s.answer
 	if d.phase == owning {
 		lasts = m.lasts()
 	}
@@ -46,8 +50,11 @@ func (d *duty) note(s sign, m moment) {
 		}
 		since = before.since
 	}
+	if before.mac == s.mac {
+		fleeting = fleeting && before.fleeting && !before.over // one that returns is none
+	}
 	d.rival = rival{
-		mac: s.mac, seen: m.now, until: m.now.Add(lasts), since: since, fellow: s.fellow,
+		mac: s.mac, seen: m.now, until: m.now.Add(lasts), since: since, fellow: s.fellow, fleeting: fleeting,
 		probe: d.phase == probing || d.phase == blocked,
 	}
 	d.rival.silent = d.rival.obstructs() && m.now.Sub(since) < obstructionPatience

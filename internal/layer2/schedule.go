@@ -71,6 +71,9 @@ const (
 	duelPause = 200 * time.Millisecond
 	// duelOver is the time after a defense from which on the next one is the first of a row.
 	duelOver = 2 * defendInterval
+	// checkWait is the wait after a defense against a fellow node before it is asked whether it
+	// still uses the address; if no answer has come after another answerWait, it does not.
+	checkWait, answerWait = time.Second, 2 * time.Second
 	// lookPause is the least time between two looks at what was seen of other hosts.
 	lookPause = 20 * time.Millisecond
 	// quiet is how long, at least, nothing must be seen of a conflict for it to be over.

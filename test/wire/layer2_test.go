@@ -167,13 +167,16 @@ func TestAFellowNodeThatTakesAnAddressIsNamedAndWardedOff(t *testing.T) {
 		a.set("web", asOwner, address)
 		l.finds("peer", address, macA)
 		l.claim("foreign", address, macForeign)
-		a.awaitConflicts(layer2.Conflict{Address: netip.MustParseAddr(address), Interface: "eth0", MAC: hardware(macForeign), Node: "other"})
+		want := layer2.Conflict{Address: netip.MustParseAddr(address), Interface: "eth0", MAC: hardware(macForeign), Node: "other"}
+		a.awaitConflicts(want)
 		eventually(t, func() string { // without the peer asking
 			if got := l.output("peer", "ip", "neigh", "show", "to", address); !strings.Contains(got, macA) {
 				return "after the defense, the peer knows " + got
 			}
 			return ""
 		})
+		want.Over = true
+		a.awaitConflicts(want) // since it does not answer
 	})
 }
 
