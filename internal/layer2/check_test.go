@@ -56,14 +56,14 @@ func TestChecksOfAnOwner(t *testing.T) {
 		{
 			"a fellow node is a conflict that goes on for as long as it answers", Fast, time.Minute, 300 * time.Second,
 			answered(replies, time.Minute, 0, 1),
-			"0s owning, 0s announcement, 4s check, 4.001s rival fellow after, 4.051s defense, 1m4s check, 1m4.051s defense, " +
-				"2m4s check, 3m4s check, 3m34.001s over, 4m4s check, 4m34.001s forgotten",
+			"0s owning, 0s announcement, 4s check, 4.001s rival fellow after, 4.051s defense, 1m4s check, " +
+				"1m4.051s defense, 2m4s check, 3m4s check, 3m34.001s over, 4m4s check, 4m34.001s forgotten",
 		},
 		{
 			"an answer that is lost ends nothing", Fast, longest, 52 * time.Minute,
 			answered(replies, longest, 0, 2, 4),
-			"0s owning, 0s announcement, 4s check, 4.001s rival fellow after, 4.051s defense, 10m4s check, 20m4s check, " +
-				"20m4.051s defense, 30m4s check, 40m4s check, 40m4.051s defense, 50m4s check",
+			"0s owning, 0s announcement, 4s check, 4.001s rival fellow after, 4.051s defense, 10m4s check, " +
+				"20m4s check, 20m4.051s defense, 30m4s check, 40m4s check, 40m4.051s defense, 50m4s check",
 		},
 		{
 			"a host that is no node is warded off", Fast, time.Minute, 70 * time.Second,
@@ -77,9 +77,10 @@ func TestChecksOfAnOwner(t *testing.T) {
 		},
 		{
 			"a conflict is waited for anew if the interval changes", Fast, time.Minute, 6 * time.Minute,
-			append(answered(replies, time.Minute, 0), happening{100 * time.Second, reset(longest)}, happening{200 * time.Second, reset(10 * time.Second)}),
-			"0s owning, 0s announcement, 4s check, 4.001s rival fellow after, 4.051s defense, 1m4s check, 3m25s check, 4m20s over, " +
-				"4m25s check, 5m20s forgotten, 5m25s check",
+			append(answered(replies, time.Minute, 0),
+				happening{100 * time.Second, reset(longest)}, happening{200 * time.Second, reset(10 * time.Second)}),
+			"0s owning, 0s announcement, 4s check, 4.001s rival fellow after, 4.051s defense, 1m4s check, " +
+				"3m25s check, 4m20s over, 4m25s check, 5m20s forgotten, 5m25s check",
 		},
 		{
 			"a deputy checks nothing", Fast, time.Minute, time.Hour,
@@ -221,7 +222,7 @@ func TestAnotherHostOrNodeThatACheckFindsIsWardedOff(t *testing.T) {
 				}
 			}
 			if announced != 2 {
-				t.Errorf("sent %d announcements, want the last of the takeover and the defense against %v", announced, mac)
+				t.Errorf("sent %d announcements, want the takeover's last and the defense against %v", announced, mac)
 			}
 			if list := told(t, a); len(list) != 1 || list[0].MAC != mac || list[0].Probe || list[0].Over {
 				t.Errorf("told %+v", list)

@@ -53,9 +53,14 @@ func (a *Announcer) SetNeighbors(neighbors map[link.MAC]name.NodeName) {
 	for mac, node := range neighbors {
 		known[mac] = node
 	}
-	a.post(func(s *state, _ time.Time) {
+	a.post(func(s *state, now time.Time) {
 		s.neighbors = known
 		s.news = s.news || len(s.rivals) > 0
+		for e := range s.rivals {
+			if _, fellow := known[e.duty.rival.mac]; fellow && !e.duty.rival.fellow {
+				s.change(e, now, (*duty).meet)
+			}
+		}
 	})
 }
 

@@ -287,13 +287,20 @@ func (d *duty) see(s sign, m moment) {
 func (d *duty) ward(fellow bool, now time.Time) {
 	since := now.Sub(d.defended)
 	switch {
-	case !fellow && since >= defendInterval:
-		d.defend = now
-	case fellow && since >= duelOver:
-		d.pause = 0
-		d.defend = now.Add(claimWait)
-	case fellow:
+	case fellow && since < duelOver:
 		d.defend = now.Add(max(claimWait, d.pause-since))
+	case fellow:
+		d.defend, d.pause = now.Add(claimWait), 0
+	case since >= defendInterval:
+		d.defend, d.pause = now, 0
+	}
+}
+
+// meet is the event that the rival is found to be a fellow node. What it has kept from being answered
+// until now may not have been its to keep.
+func (d *duty) meet(m moment) {
+	if d.rival.fellow = true; d.open && d.phase == blocked {
+		d.detect(m)
 	}
 }
 

@@ -30,6 +30,7 @@ func replies(d *duty, m moment) { d.see(sign{mac: mac8, fellow: true, answer: tr
 func probed(d *duty, m moment)  { d.see(sign{mac: mac8, fellow: true, probe: true}, m) }
 func broken(d *duty, m moment)  { d.fail(m) }
 func renewed(d *duty, m moment) { d.renew(m) }
+func met(d *duty, m moment)     { d.meet(m) }
 
 func becomes(r role) func(*duty, moment) { return func(d *duty, m moment) { d.assign(r, m) } }
 
@@ -126,7 +127,7 @@ func TestDuties(t *testing.T) {
 				"20.2s probing, 20.2s probe, 20.3s probe, 20.4s probe, 20.5s owning, 20.5s over, 20.5s announcement, 24.5s check, 1m20.5s forgotten",
 		},
 		{
-			"a fellow node that has the address is asked again soon, and may have given it up by then", first, Fast, time.Second,
+			"a fellow node that has the address is asked again soon", first, Fast, time.Second,
 			[]happening{{0, opens}, {50 * time.Millisecond, fellow}, {251 * time.Millisecond, fellow}},
 			"0s probing, 0s probe, 50ms blocked, 250ms probing, 250ms inquiry, 251ms blocked, " +
 				"451ms probing, 451ms inquiry, 551ms probe, 651ms probe, 751ms owning, 751ms announcement",
@@ -149,13 +150,36 @@ func TestDuties(t *testing.T) {
 		},
 		{
 			"but to another host it does", first, Fast, time.Second,
-			[]happening{{0, renewed}, {0, opens}, {10 * time.Millisecond, renewed}, {50 * time.Millisecond, foreign}, {60 * time.Millisecond, renewed}},
+			[]happening{
+				{0, renewed},
+				{0, opens},
+				{10 * time.Millisecond, renewed},
+				{50 * time.Millisecond, foreign},
+				{60 * time.Millisecond, renewed},
+			},
 			"0s probing, 0s probe, 50ms blocked, 50ms rival foreign before",
 		},
 		{
 			"a host that is no node is more in the way than a fellow node", first, Fast, 10 * time.Second,
-			[]happening{{0, opens}, {50 * time.Millisecond, fellow}, {251 * time.Millisecond, foreign}, {252 * time.Millisecond, fellow}},
-			"0s probing, 0s probe, 50ms blocked, 250ms probing, 250ms inquiry, 251ms blocked, 251ms rival foreign before",
+			[]happening{
+				{0, opens},
+				{50 * time.Millisecond, fellow},
+				{251 * time.Millisecond, foreign},
+				{252 * time.Millisecond, fellow},
+			},
+			"0s probing, 0s probe, 50ms blocked, 250ms probing, 250ms inquiry, " +
+				"251ms blocked, 251ms rival foreign before",
+		},
+		{
+			"a host that turns out to be a fellow node is asked at once", first, Fast, time.Second,
+			[]happening{{0, opens}, {50 * time.Millisecond, foreign}, {100 * time.Millisecond, met}},
+			"0s probing, 0s probe, 50ms blocked, 50ms rival foreign before, 100ms probing, 100ms inquiry, " +
+				"200ms probe, 300ms probe, 400ms owning, 400ms over, 400ms announcement",
+		},
+		{
+			"a defense against another host delays none against a fellow node", known, Off, 20 * time.Second,
+			[]happening{{0, opens}, {10 * time.Second, foreign}, {10300 * time.Millisecond, fellow}},
+			"0s owning, 0s announcement, 10s rival foreign after, 10s defense, 10.35s defense",
 		},
 		{
 			"a deputy has nothing to do with who was in the way", first, Fast, time.Minute,
@@ -198,20 +222,22 @@ func TestDuties(t *testing.T) {
 			"0s owning, 0s announcement, 4s check, 10s rival foreign after, 10s defense, 1m10s over, 1m20s rival foreign after, 1m20s defense",
 		},
 		{
-			"a fellow node that announces, and does not answer then, is warded off and soon over", known, Fast, 80 * time.Second,
+			"a fellow node that announces, and does not answer then, is soon over", known, Fast, 80 * time.Second,
 			[]happening{{0, opens}, {10 * time.Second, fellow}},
-			"0s owning, 0s announcement, 4s check, 10s rival fellow after, 10.05s defense, 11.05s check, 13.05s over, 1m13.05s forgotten",
+			"0s owning, 0s announcement, 4s check, 10s rival fellow after, 10.05s defense, 11.05s check, " +
+				"13.05s over, 1m13.05s forgotten",
 		},
 		{
 			"one that answers then stays", known, Fast, 69 * time.Second,
 			[]happening{{0, opens}, {10 * time.Second, fellow}, {11051 * time.Millisecond, replies}},
-			"0s owning, 0s announcement, 4s check, 10s rival fellow after, 10.05s defense, 11.05s check, 11.101s defense",
+			"0s owning, 0s announcement, 4s check, 10s rival fellow after, 10.05s defense, 11.05s check, " +
+				"11.101s defense",
 		},
 		{
-			"one that returns stays as well, so that the news do not change with each of its announcements", known, Fast, time.Minute,
+			"one that returns stays as well", known, Fast, time.Minute,
 			[]happening{{0, opens}, {10 * time.Second, fellow}, {40 * time.Second, fellow}},
-			"0s owning, 0s announcement, 4s check, 10s rival fellow after, 10.05s defense, 11.05s check, 13.05s over, " +
-				"40s rival fellow after, 40.05s defense",
+			"0s owning, 0s announcement, 4s check, 10s rival fellow after, 10.05s defense, 11.05s check, " +
+				"13.05s over, 40s rival fellow after, 40.05s defense",
 		},
 		{
 			"with detection off nobody is asked whether it has gone", known, Off, 80 * time.Second,
@@ -221,8 +247,12 @@ func TestDuties(t *testing.T) {
 		{
 			"the last word against a fellow node is ours, but pauses grow", known, Off, 40 * time.Second,
 			[]happening{
-				{0, opens}, {10 * time.Second, fellow}, {10010 * time.Millisecond, fellow},
-				{10100 * time.Millisecond, fellow}, {10500 * time.Millisecond, fellow}, {11 * time.Second, fellow},
+				{0, opens},
+				{10 * time.Second, fellow},
+				{10010 * time.Millisecond, fellow},
+				{10100 * time.Millisecond, fellow},
+				{10500 * time.Millisecond, fellow},
+				{11 * time.Second, fellow},
 				{32 * time.Second, fellow},
 			},
 			"0s owning, 0s announcement, 10s rival fellow after, 10.05s defense, 10.25s defense, " +
@@ -235,7 +265,13 @@ func TestDuties(t *testing.T) {
 		},
 		{
 			"nobody else announces when told to", deputy, Fast, time.Minute,
-			[]happening{{0, renewed}, {0, opens}, {10 * time.Second, renewed}, {20 * time.Second, closes}, {20 * time.Second, renewed}},
+			[]happening{
+				{0, renewed},
+				{0, opens},
+				{10 * time.Second, renewed},
+				{20 * time.Second, closes},
+				{20 * time.Second, renewed},
+			},
 			"0s deputizing",
 		},
 		{

@@ -95,6 +95,22 @@ func TestANodeThatKeepsAnAddressIsReportedAndAskedOnButNotTakenFrom(t *testing.T
 	})
 }
 
+func TestAHostThatTurnsOutToBeAFellowNodeKeepsNoAddress(t *testing.T) {
+	inBothFamilies(t, func(t *testing.T, address netip.Addr) {
+		l := newLAN()
+		a := run(t, l)
+		a.SetLinks(link.Snapshot{eth("eth0", 2, mac0)})
+		a.Set(shop, []announce.Layer2{firstOn(address, "eth0")})
+		synctest.Wait()
+		l.show(plugOf(2, address), probingFor(address, mac8)) // of a node that is not known yet
+		time.Sleep(time.Second)
+		finds(t, l, 2, address, link.MAC{})
+		a.SetNeighbors(map[link.MAC]name.NodeName{mac8: "worker"})
+		time.Sleep(400 * time.Millisecond)
+		finds(t, l, 2, address, mac0)
+	})
+}
+
 func TestOfManyNodesThatAnswerEachIsAskedInItsTurn(t *testing.T) {
 	t.Parallel()
 	now := time.Now()

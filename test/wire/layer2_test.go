@@ -97,7 +97,8 @@ func TestAnAddressThatAFellowNodeHasIsAskedForWithoutABroadcast(t *testing.T) {
 		l.hold("add", address)
 		a.set("web", asFirst, address)
 		want := layer2.Conflict{
-			Address: netip.MustParseAddr(address), Interface: "eth0", MAC: hardware(macForeign), Node: "other", Probe: true,
+			Address: netip.MustParseAddr(address), Interface: "eth0",
+			MAC: hardware(macForeign), Node: "other", Probe: true,
 		}
 		a.awaitConflicts(want)
 		asked := 0
@@ -167,7 +168,9 @@ func TestAFellowNodeThatTakesAnAddressIsNamedAndWardedOff(t *testing.T) {
 		a.set("web", asOwner, address)
 		l.finds("peer", address, macA)
 		l.claim("foreign", address, macForeign)
-		want := layer2.Conflict{Address: netip.MustParseAddr(address), Interface: "eth0", MAC: hardware(macForeign), Node: "other"}
+		want := layer2.Conflict{
+			Address: netip.MustParseAddr(address), Interface: "eth0", MAC: hardware(macForeign), Node: "other",
+		}
 		a.awaitConflicts(want)
 		eventually(t, func() string { // without the peer asking
 			if got := l.output("peer", "ip", "neigh", "show", "to", address); !strings.Contains(got, macA) {
