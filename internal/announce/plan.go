@@ -69,7 +69,8 @@ type Plans struct {
 //  3. Some endpoint must be ready or, if none is anywhere, terminating but serving.
 //  4. A node must be selected, wanted by load balancers, not drained, with a working network,
 //     a service proxy that is ready and, for externalTrafficPolicy Local, with such an endpoint.
-//  5. Layer 2: it has an interface that is up and suits every address.
+//  5. Layer 2: it has an interface that is up and suits every address. While any Node is on a
+//     network that contains the address, only such nodes do, unless globs name interfaces.
 //  6. Layer 2: of the nodes that are so for each Service of the unit that is announced, and
 //     whose speaker lives, one owns the unit: see election.Decide.
 //  7. BGP: each node announces to those of its peers that the advertisement names. The own node, once it is drained, goes

@@ -3,7 +3,6 @@ package announce
 import (
 	"cmp"
 	"net/netip"
-	"path"
 	"slices"
 	"time"
 
@@ -30,6 +29,7 @@ type roster struct {
 	options   []option // sorted by node
 	// usable is how many nodes pass rules 3 and 4, alive on how many of them the speaker lives.
 	usable, alive int
+	networks      []string // of the live ones, sorted
 	no            refusal
 }
 
@@ -46,6 +46,8 @@ func (o *roster) find(n name.NodeName) *option {
 type wanted struct {
 	address netip.Addr
 	advs    []*L2Advertisement
+	// listed says that some Node, whether or not its speaker lives, is on a network that contains the address.
+	listed bool
 }
 
 // wanted returns the addresses of a Service that layer 2 is to announce.
@@ -60,7 +62,7 @@ func (v *View) wanted(s *Service) []wanted {
 			}
 		}
 		if len(advs) > 0 {
-			list = append(list, wanted{a, advs})
+			list = append(list, wanted{a, advs, v.listed(a)})
 		}
 	}
 	return list
@@ -92,6 +94,9 @@ func (v *View) roster(s *Service) roster {
 			o.options = append(o.options, option{n, preference(n, o.wanted)})
 		}
 	}
+	if !slices.ContainsFunc(o.options, func(x option) bool { return x.node.Health == Alive }) {
+		o.networks = networks(nodes)
+	}
 	return o
 }
 
@@ -99,7 +104,7 @@ func (v *View) roster(s *Service) roster {
 func answersOf(n *Node, addresses []wanted) []Layer2 {
 	var list []Layer2
 	for _, w := range addresses {
-		found := interfaces(n, w.address, w.advs)
+		found := w.interfaces(n)
 		if len(found) == 0 {
 			return nil
 		}
@@ -136,7 +141,7 @@ func (o *roster) refusal() refusal {
 	case o.alive == 0:
 		return refuse(v1alpha1.ReasonNoEligibleNode, "On none of the %d nodes that could announce it is a speaker alive and in touch with the others; kubectl get speakers tells more.", o.usable)
 	case !slices.ContainsFunc(o.options, func(x option) bool { return x.node.Health == Alive }):
-		return refuse(v1alpha1.ReasonNoInterface, "None of the %d live nodes has an interface that is up and matches the advertisement, or a network that contains the address.", o.alive)
+		return refuse(v1alpha1.ReasonNoInterface, "None of the %d live nodes has an interface that is up and matches the advertisement, or a network that contains the address. Their networks: %s.", o.alive, cmp.Or(list(o.networks), "none"))
 	}
 	return refuse(v1alpha1.ReasonNoEligibleNode, "No node can announce both this Service and those that it shares an address with; give their advertisements the same nodes and interfaces.")
 }
@@ -309,92 +314,38 @@ func (v *View) answers(u *Unit, o *roster, own *ownership) []Layer2 {
 	}
 	switch {
 	case own.Answers:
-		list := answersOf(self, o.wanted) // also of one that hands over
-		for i := range list {
-			if v.Deaf || own.quiet {
-				list[i].For = macOf(self, list[i].Interfaces)
-			}
-			list[i].First = !o.service.Announced && !u.Answered
+		answers := answersOf(self, o.wanted) // also of one that hands over
+		if v.Deaf || own.quiet {
+			answers = each(answers, self.mac)
 		}
-		return list
+		for i := range answers {
+			answers[i].First = !o.service.Announced && !u.Answered
+		}
+		return answers
 	case own.Deputy == v.Self && v.Joined && o.find(v.Self) != nil && o.find(own.Owner) != nil:
 		owner := o.find(own.Owner).node
-		list, theirs := answersOf(self, o.wanted), answersOf(owner, o.wanted)
-		for i := range list {
-			list[i].For = macOf(owner, theirs[i].Interfaces)
+		var all []Layer2
+		theirs := answersOf(owner, o.wanted)
+		for i, mine := range answersOf(self, o.wanted) {
+			all = append(all, each([]Layer2{mine}, func(own string) MAC {
+				return owner.macBeside(self, own, theirs[i].Interfaces)
+			})...)
 		}
-		return slices.DeleteFunc(list, func(l Layer2) bool { return l.For == MAC{} })
+		return slices.DeleteFunc(all, func(l Layer2) bool { return l.For == MAC{} })
 	}
 	return nil
 }
 
-// macOf is the hardware address of the first of some interfaces of a node, if it is known.
-func macOf(n *Node, interfaces []string) MAC {
-	for _, i := range n.Interfaces {
-		if slices.Contains(interfaces, i.Name) {
-			return i.MAC
+// each splits answers by interface, each with the hardware address to give there.
+func each(answers []Layer2, mac func(string) MAC) []Layer2 {
+	var all []Layer2
+	for _, l := range answers {
+		for _, i := range l.Interfaces {
+			all = append(all, Layer2{Address: l.Address, Interfaces: []string{i}, For: mac(i)})
 		}
 	}
-	return MAC{}
+	return all
 }
 
 // fits says whether a node has an interface for an address.
-func (w wanted) fits(n *Node) bool {
-	return slices.ContainsFunc(w.advs, func(adv *L2Advertisement) bool {
-		return adv.Nodes.Matches(n.Labels) && adv.suit(n, w.address, func(Interface) bool { return true })
-	})
-}
-
-// interfaces returns on which interfaces a node may answer for an address under any of
-// the advertisements that select the node.
-func interfaces(n *Node, a netip.Addr, advs []*L2Advertisement) []string {
-	var all []string
-	for _, adv := range advs {
-		if adv.Nodes.Matches(n.Labels) {
-			all = append(all, adv.interfaces(n, a)...)
-		}
-	}
-	slices.Sort(all)
-	return slices.Compact(all)
-}
-
-// interfaces returns the names of those of a node that suit an address.
-func (adv *L2Advertisement) interfaces(n *Node, a netip.Addr) []string {
-	var names []string
-	adv.suit(n, a, func(i Interface) bool {
-		names = append(names, i.Name)
-		return false
-	})
-	return names
-}
-
-// suit applies the globs or, without, takes the interfaces with an on-link prefix that
-// contains the address, or else those that hold one of the Node's addresses. It calls yield
-// with each until that returns true, and returns whether it did.
-func (adv *L2Advertisement) suit(n *Node, a netip.Addr, yield func(Interface) bool) bool {
-	matches := func(match func(*Interface) bool) (found, enough bool) {
-		for i := range n.Interfaces {
-			if x := &n.Interfaces[i]; x.Up && match(x) {
-				if found = true; yield(*x) {
-					return true, true
-				}
-			}
-		}
-		return found, false
-	}
-	if len(adv.Interfaces) > 0 {
-		_, enough := matches(func(i *Interface) bool {
-			return slices.ContainsFunc(adv.Interfaces, func(glob string) bool { ok, err := path.Match(glob, i.Name); return err == nil && ok })
-		})
-		return enough
-	}
-	found, enough := matches(func(i *Interface) bool {
-		return slices.ContainsFunc(i.Prefixes, func(p netip.Prefix) bool { return p.Contains(a) && !p.IsSingleIP() })
-	})
-	if !found {
-		_, enough = matches(func(i *Interface) bool {
-			return slices.ContainsFunc(i.Prefixes, func(p netip.Prefix) bool { return slices.Contains(n.Addresses, p.Addr()) })
-		})
-	}
-	return enough
-}
+func (w wanted) fits(n *Node) bool { return len(w.interfaces(n)) > 0 }
