@@ -59,14 +59,21 @@ func (adv *L2Advertisement) globbed(n *Node) []string {
 // suit returns the interface of a node that suits an address without globs: that with the
 // longest on-link prefix that contains it, of several one with the Node's address, then the
 // first by name. Only if no Node is on such a network does one that merely holds the Node's
-// address suit, first one of the same family. Nil: none.
+// address suit, first one of the same family. Nil: none, also if that with the longest prefix is
+// down, since a wider prefix of another card does not reach the same hosts.
 func (w wanted) suit(n *Node) *Interface {
 	var best *Interface
+	longest := 0
 	for i := range n.Interfaces {
 		x := &n.Interfaces[i]
-		if x.Up && (x.onLink(w.address) > 0 || !w.listed && x.holds(n, w.address) > 0) && (best == nil || w.compare(n, x, best) < 0) {
+		onLink := x.onLink(w.address)
+		longest = max(longest, onLink)
+		if x.Up && (onLink > 0 || !w.listed && x.holds(n, w.address) > 0) && (best == nil || w.compare(n, x, best) < 0) {
 			best = x
 		}
+	}
+	if best != nil && best.onLink(w.address) < longest {
+		return nil
 	}
 	return best
 }
@@ -133,10 +140,10 @@ func (n *Node) macBeside(other *Node, theirs string, among []string) MAC {
 	return MAC{}
 }
 
-// beside says whether two interfaces have an on-link prefix in common.
+// beside says whether on-link prefixes of two interfaces overlap: by mistake their masks may differ.
 func (i *Interface) beside(o *Interface) bool {
 	return slices.ContainsFunc(i.Prefixes, func(p netip.Prefix) bool {
 		return !p.IsSingleIP() && !p.Addr().IsLinkLocalUnicast() &&
-			slices.ContainsFunc(o.Prefixes, func(q netip.Prefix) bool { return p.Masked() == q.Masked() })
+			slices.ContainsFunc(o.Prefixes, func(q netip.Prefix) bool { return p.Overlaps(q) && !q.IsSingleIP() })
 	})
 }
