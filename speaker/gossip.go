@@ -35,8 +35,9 @@ type gossip struct {
 	tell   func(context.Context, ...announce.Fact) error
 	// query looks at the state of the engine, which may not have begun yet.
 	query func(context.Context, func(*announce.State)) error
-	// ask asks the LAN for a node.
-	ask func(context.Context, name.NodeName) membership.Answer
+	// ask asks the LAN for a node, company for any other speaker.
+	ask     func(context.Context, name.NodeName) membership.Answer
+	company func(context.Context) bool
 	// changed is called when notJoined answers otherwise; it must not block.
 	changed func()
 	wake    chan struct{} // says that there are keys
@@ -152,6 +153,14 @@ func (g *gossip) leave() {
 	}
 }
 
+// inTouch says whether this node is in touch with the other speakers, or has not begun to be.
+func (g *gossip) inTouch() bool {
+	g.mu.Lock()
+	members := g.members
+	g.mu.Unlock()
+	return members == nil || members.InTouch()
+}
+
 // stats returns what the membership counted.
 func (g *gossip) stats() membership.Stats {
 	g.mu.Lock()
@@ -195,7 +204,7 @@ func (g *gossip) begin(ctx context.Context) (*membership.Membership, error) {
 	defer g.mu.Unlock()
 	members, err := membership.New(membership.Config{
 		NodeName: g.self.node, Addresses: g.own, Port: g.port, Keys: g.keys, Label: g.self.cluster, Log: g.log,
-		Ask: g.ask, Hear: g.hear, News: func() ([]byte, bool) { return g.news(ctx) },
+		Ask: g.ask, Company: g.company, Hear: g.hear, News: func() ([]byte, bool) { return g.news(ctx) },
 	})
 	if err != nil {
 		return nil, err

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -21,6 +22,10 @@ import (
 const (
 	// heldTimeout bounds how long the engine is asked for an address that a node owns.
 	heldTimeout = 50 * time.Millisecond
+	// companyTimeout bounds how long the engine is asked for what others are said to answer for.
+	companyTimeout = time.Second
+	// wantedMax is for how many addresses it is asked who answers for them.
+	wantedMax = 32
 	// othersMax is how many other nodes are asked, beside the gateways, to know whether anybody
 	// hears us.
 	othersMax = 2
@@ -54,6 +59,42 @@ func (n *neighbors) ask(ctx context.Context, node name.NodeName) membership.Answ
 		sum.Asked = sum.Asked || asked[i] && questions[i].Neighbor != (lan.Neighbor{})
 	}
 	return sum
+}
+
+// company asks the LAN whether another speaker answers for one of the addresses that others are said
+// to answer for; it is membership.Config.Company.
+func (n *neighbors) company(ctx context.Context) bool {
+	var wanted []netip.Addr
+	soon, cancel := context.WithTimeout(ctx, companyTimeout)
+	defer cancel()
+	err := n.query(soon, func(s *announce.State) {
+		wanted = slices.Collect(maps.Values(s.Announcers())) // in random order
+		wanted = wanted[:min(len(wanted), wantedMax)]
+	})
+	if err != nil {
+		return true // it is not known whom to ask for
+	}
+	fellows := map[link.MAC]bool{}
+	if nodes := n.nodes.Load(); nodes != nil {
+		for _, node := range *nodes {
+			for _, i := range node.Interfaces {
+				fellows[link.MAC(i.MAC)] = node.Name != n.self && i.MAC != announce.MAC{}
+			}
+		}
+	}
+	for _, i := range n.interfaces() {
+		if !i.Up || len(wanted) == 0 {
+			continue
+		}
+		heard, err := n.asker.Poll(ctx, lan.Poll{From: i, Wanted: wanted})
+		if err != nil {
+			n.log.V(1).Info("cannot ask the LAN for other speakers", "interface", i.Name, "error", err.Error())
+		}
+		if slices.ContainsFunc(heard.Holders, func(m link.MAC) bool { return fellows[m] }) {
+			return true
+		}
+	}
+	return false
 }
 
 // askAll asks some questions about a node at the same time. It returns the answer to each, and

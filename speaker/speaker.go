@@ -83,12 +83,12 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 	s := &speaker{
 		self: self, log: log, engine: kube.NewEngine(),
 		links:   link.NewWatcher(log.WithName("link")),
-		layer2:  layer2.New(layer2.Config{Log: log.WithName("layer2")}),
 		bgp:     bgp.New(bgp.Config{NodeName: self.node, RouterID: firstIPv4(self.addresses), Log: log.WithName("bgp")}),
 		bfd:     bfd.New(bfd.Config{Log: log.WithName("bfd")}),
 		routers: neighbor.New(neighbor.Config{Log: log.WithName("neighbor")}),
 		began:   time.Now(), again: make(chan struct{}, 1),
 	}
+	s.layer2 = layer2.New(layer2.Config{Fresh: func() bool { return s.gossip.inTouch() }, Log: log.WithName("layer2")})
 	changed := func() { poke(s.again) }
 	s.peering = peering.New(peering.Config{BGP: s.bgp, BFD: s.bfd, Changed: changed})
 	s.sessions = &sessions{peering: s.peering, routers: s.routers, links: s.allLinks, own: self.addresses[0], changed: changed}
@@ -103,7 +103,8 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 	}
 	s.reach = &reach{url: serverURL(mgr.GetConfig()), client: mgr.GetHTTPClient(), changed: changed, log: log.WithName("reach")}
 	s.gossip = newGossip(mgr.GetClient(), self, o, log.WithName("gossip"))
-	s.gossip.tell, s.gossip.query, s.gossip.ask = s.engine.Tell, s.query, s.neighbors.ask
+	s.gossip.tell, s.gossip.query = s.engine.Tell, s.query
+	s.gossip.ask, s.gossip.company = s.neighbors.ask, s.neighbors.company
 	s.proxy = newProxy(log.WithName("proxy"), changed)
 	s.proxy.families = familiesOf(self.addresses)
 	if self.proxyUnknown {
@@ -168,6 +169,9 @@ func (s *speaker) apply(state *announce.State, changes []announce.Change) {
 		s.layer2.Set(key, d.Layer2)
 		s.bgp.Set(key, d.Routes)
 		s.log.V(1).Info("planned", "service", key.String(), "owner", d.Owner, "layer2", d.Layer2, "routes", d.Routes, "reason", d.Verdict.Reason)
+	}
+	for _, key := range state.Won() {
+		s.layer2.Reannounce(key)
 	}
 	if state.Version() != s.version || !s.synced.Load() {
 		s.version = state.Version()

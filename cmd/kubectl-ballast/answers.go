@@ -39,7 +39,7 @@ func answersOf(services []corev1.Service) []answer {
 		if c == nil {
 			continue
 		}
-		a := answer{service: s.Namespace + "/" + s.Name, addresses: config.Ingress(s), node: answering(c.Message)}
+		a := answer{service: s.Namespace + "/" + s.Name, addresses: config.Ingress(s), node: v1alpha1.Answering(c.Message)}
 		if c.Status != "True" {
 			a.why = c.Reason + ": " + c.Message
 		}
@@ -47,17 +47,6 @@ func answersOf(services []corev1.Service) []answer {
 	}
 	slices.SortFunc(list, func(x, y answer) int { return strings.Compare(x.service, y.service) })
 	return list
-}
-
-// answering returns the node that a message of the condition Announced names as the one that
-// answers in layer 2, "" if it names none. Such a message begins "Node n1 answers on eth0.".
-func answering(message string) string {
-	rest, is := strings.CutPrefix(message, "Node ")
-	node, _, found := strings.Cut(rest, " answers on ")
-	if !is || !found || strings.ContainsAny(node, " \t\n") {
-		return ""
-	}
-	return node
 }
 
 // owners returns which node answers for each address.

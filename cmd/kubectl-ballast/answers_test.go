@@ -22,7 +22,7 @@ func TestAnswering(t *testing.T) {
 		"The nodeSelectors of the advertisements select no node.":                 "",
 		"": "",
 	} {
-		if got := answering(message); got != want {
+		if got := v1alpha1.Answering(message); got != want {
 			t.Errorf("%q: got %q, want %q", message, got, want)
 		}
 	}
@@ -46,7 +46,7 @@ func FuzzAnswering(f *testing.F) {
 	f.Add("Node n1 answers on eth0.")
 	f.Add("Node  answers on ")
 	f.Fuzz(func(t *testing.T, message string) {
-		if node := answering(message); node != "" && !strings.HasPrefix(message, "Node "+node+" answers on ") {
+		if node := v1alpha1.Answering(message); node != "" && !strings.HasPrefix(message, "Node "+node+" answers on ") {
 			t.Fatalf("%q names %q", message, node)
 		}
 	})

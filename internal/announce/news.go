@@ -88,6 +88,10 @@ func (f Heard) tell(s *State, now time.Time, t *touched) {
 			}
 		} else if better := s.claims.known[c.Unit]; better.Owner == s.view.Self && better.Beats(c) && s.known(c.Unit) {
 			s.outbox.Claims = append(s.outbox.Claims, better) // who said that does not know of it
+			if c.Owner != s.view.Self {
+				s.won = append(s.won, s.holders[c.Unit]...) // and may have announced it
+				s.version++
+			}
 		}
 	}
 	changed := false

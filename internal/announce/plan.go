@@ -224,7 +224,7 @@ func (v *View) verdict(s *Service, l2 layer2, no2 refusal, bgp bgpPlan, noB refu
 		for _, a := range l2.announced {
 			done[a] = true
 		}
-		said = append(said, fmt.Sprintf("Node %s answers on %s.", l2.owner, strings.Join(l2.places, ", ")))
+		said = append(said, v1alpha1.AnswersOn(string(l2.owner), l2.places))
 	}
 	conflict := v.conflict(l2)
 	if conflict.Probe {

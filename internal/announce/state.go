@@ -49,6 +49,8 @@ type State struct {
 	surpass uint64
 	asked   *string // what asked the own node for a rebalancing before; nil: not known yet
 	outbox  News
+	// won are Services of the own node's that another claimed, in vain.
+	won []name.ServiceKey
 }
 
 // unit is what State keeps of a Unit.
@@ -320,6 +322,14 @@ func (s *State) Outbox() News {
 	return out
 }
 
+// Won returns the Services that the own node owns and another has claimed in vain since the last
+// call: that may have announced their addresses.
+func (s *State) Won() []name.ServiceKey {
+	won := s.won
+	s.won = nil
+	return won
+}
+
 // Sessions returns the BGP peers that the own node should have a session with, the oldest first.
 func (s *State) Sessions() []Peer {
 	node, known := s.view.node(s.view.Self)
@@ -352,6 +362,18 @@ func (s *State) Held(n name.NodeName) netip.Addr {
 		}
 	}
 	return netip.Addr{}
+}
+
+// Announcers returns the other nodes that conditions name as those that answer in layer 2, each with
+// an address that it does so for.
+func (s *State) Announcers() map[name.NodeName]netip.Addr {
+	found := map[name.NodeName]netip.Addr{}
+	for _, x := range s.services {
+		if x.Owner != "" && x.Owner != s.view.Self && len(x.Addresses) > 0 {
+			found[x.Owner] = x.Addresses[0]
+		}
+	}
+	return found
 }
 
 // Answers returns for how many units the own node answers as the owner.

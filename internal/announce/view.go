@@ -266,8 +266,10 @@ type Service struct {
 	Addresses []netip.Addr
 	// Allocated says that the condition of that name is True.
 	Allocated bool
-	// Announced says that the condition of that name is True: some node has answered before.
+	// Announced says that the condition of that name is True: some node has answered before. Owner
+	// is the node that it names as the one that answers in layer 2, or empty.
 	Announced bool
+	Owner     name.NodeName
 	// Local is externalTrafficPolicy: Local.
 	Local  bool
 	Labels labels.Set

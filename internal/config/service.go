@@ -63,8 +63,13 @@ func Ingress(s *corev1.Service) []netip.Addr {
 // Service reads what announcing needs to know of a Service and its EndpointSlices.
 func Service(s *corev1.Service, endpointSlices []discoveryv1.EndpointSlice) announce.Service {
 	allocated, announced := Condition(s, v1alpha1.ConditionAllocated), Condition(s, v1alpha1.ConditionAnnounced)
+	var owner name.NodeName
+	if announced != nil && announced.Status == metav1.ConditionTrue {
+		owner = name.NodeName(v1alpha1.Answering(announced.Message))
+	}
 	return announce.Service{
-		Key: Key(s), UID: string(s.UID), Addresses: Ingress(s), Labels: s.Labels,
+		Owner: owner,
+		Key:   Key(s), UID: string(s.UID), Addresses: Ingress(s), Labels: s.Labels,
 		Allocated: allocated != nil && allocated.Status == metav1.ConditionTrue,
 		Announced: announced != nil && announced.Status == metav1.ConditionTrue,
 		Local:     s.Spec.ExternalTrafficPolicy == corev1.ServiceExternalTrafficPolicyLocal,

@@ -29,6 +29,8 @@ type Poll struct {
 	Hosts []Neighbor
 	// Gateways are asked by broadcast (IPv4) or multicast (IPv6), since their MACs are not known.
 	Gateways []netip.Addr
+	// Wanted are addresses of which it is asked who answers for them, like Gateways.
+	Wanted []netip.Addr
 	// Enough says whether what has been heard is enough to end the poll, after PollLeast; nil: never.
 	Enough func(Tally) bool
 }
@@ -39,6 +41,9 @@ type Tally struct {
 	Answered []bool
 	// Gateway says that one of the gateways has.
 	Gateway bool
+	// Holders are the MACs that frames came from which answer for one of the Wanted, each once. Of a
+	// deputy that is its own.
+	Holders []link.MAC
 }
 
 // hear notes what a frame answers, and returns whether that is news.
@@ -52,14 +57,36 @@ func (t *Tally) hear(frame []byte, p Poll) bool {
 			return true
 		}
 	}
+	source := macAt(frame, offSource)
 	for _, g := range p.Gateways {
-		heard := answers(frame, Question{From: p.From, Neighbor: Neighbor{Address: g, MAC: macAt(frame, offSource)}})
-		if heard.Neighbor && !t.Gateway {
+		if !t.Gateway && answers(frame, Question{From: p.From, Neighbor: Neighbor{Address: g, MAC: source}}).Neighbor {
 			t.Gateway = true
 			return true
 		}
 	}
+	if a, answers := subject(frame, p.From); answers && slices.Contains(p.Wanted, a) && !slices.Contains(t.Holders, source) {
+		t.Holders = append(t.Holders, source)
+		return true
+	}
 	return false
+}
+
+// subject returns the address that a frame, an answer to an interface, says that somebody has:
+// whoever sent it, or another that it names.
+func subject(frame []byte, to link.Interface) (netip.Addr, bool) {
+	switch fieldAt(frame, offEtherType) {
+	case etherTypeARP:
+		if len(frame) < arpLen {
+			return netip.Addr{}, false
+		}
+		return replyOf(frame, Question{From: to, Neighbor: Neighbor{MAC: macAt(frame, offSenderHardware)}})
+	case etherTypeIPv6:
+		if len(frame) < offOptions+optionUnit {
+			return netip.Addr{}, false
+		}
+		return advertisementOf(frame, Question{From: to, Neighbor: Neighbor{MAC: macAt(frame, offOptions+2)}})
+	}
+	return netip.Addr{}, false
 }
 
 // round returns the frames that ask whoever has not answered.
@@ -75,7 +102,19 @@ func (p Poll) round(t Tally) [][]byte {
 			frames = append(frames, probe(p.From, g, onLink(p.From, g), group(g)))
 		}
 	}
+	for _, a := range p.Wanted {
+		sender := onLink(p.From, a)
+		if sender.IsUnspecified() {
+			sender = anyIPv4(p.From) // a probe would look like one that detects conflicts
+		}
+		frames = append(frames, probe(p.From, a, sender, group(a)))
+	}
 	return frames
+}
+
+// answered says whether there is nobody left to ask.
+func (p Poll) answered(t Tally) bool {
+	return !slices.Contains(t.Answered, false) && (t.Gateway || len(p.Gateways) == 0) && len(p.Wanted) == 0
 }
 
 // check returns an error if p cannot be asked.
@@ -85,7 +124,7 @@ func (p Poll) check() error {
 			return err
 		}
 	}
-	return Question{From: p.From, Others: p.Gateways}.checkOthers()
+	return Question{From: p.From, Others: slices.Concat(p.Gateways, p.Wanted)}.checkOthers()
 }
 
 // Poll asks up to PollRounds times, PollInterval apart, on a packet socket of its own, and returns
@@ -148,7 +187,7 @@ func (p Poll) converse(
 				return nil
 			}
 		case <-next.C:
-			if round++; round > PollRounds || !slices.Contains(t.Answered, false) && (t.Gateway || len(p.Gateways) == 0) {
+			if round++; round > PollRounds || p.answered(*t) {
 				return nil
 			}
 			for _, f := range p.round(*t) {

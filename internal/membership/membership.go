@@ -54,6 +54,9 @@ type Config struct {
 	// Ask asks the LAN for a node, within some hundred milliseconds; nil: it cannot be asked, and
 	// this node is never taken for one that hears nobody.
 	Ask func(context.Context, name.NodeName) Answer
+	// Company asks the LAN whether another speaker is there, though the gossip finds none; nil: none
+	// is.
+	Company func(context.Context) bool
 	// News returns all that this node can tell, and false if it cannot tell at the moment; Hear
 	// takes what another told, and returns whether it made sense. Both may be called from many
 	// goroutines and block for a moment. nil: there are no news.
@@ -115,6 +118,11 @@ type Membership struct {
 
 	sent, received, rejected, asked, deaths atomic.Uint64
 
+	// inTouch is when the last question was asked that a member answered; fellows says that there
+	// is a member that lives.
+	inTouch atomic.Pointer[time.Time]
+	fellows atomic.Bool
+
 	mu        sync.Mutex // guards what follows, and the order of changes to ring
 	own       []netip.Addr
 	peers     []Peer
@@ -148,6 +156,9 @@ func New(config Config) (*Membership, error) {
 	}
 	if config.Ask == nil {
 		config.Ask = func(context.Context, name.NodeName) Answer { return Answer{Others: true} }
+	}
+	if config.Company == nil {
+		config.Company = func(context.Context) bool { return false }
 	}
 	if config.News == nil {
 		config.News = func() ([]byte, bool) { return nil, true }
@@ -247,6 +258,14 @@ func (m *Membership) Spread(news []byte) {
 	m.outbox = append(m.outbox, news)
 	m.mu.Unlock()
 	wake(m.changed)
+}
+
+// InTouch says whether this node is known to be in touch with the others at this very moment: one of
+// them has answered a question that was asked within the last second, or none is known to live. A
+// process that stood still is not, until somebody answers.
+func (m *Membership) InTouch() bool {
+	asked := m.inTouch.Load()
+	return !m.fellows.Load() || asked != nil && time.Since(*asked) <= inTouch
 }
 
 // Stats returns what was counted so far.

@@ -26,6 +26,14 @@ const (
 	farewells = 2
 	// deafAfter is how long a node that hears nobody goes on answering for what it owns.
 	deafAfter = time.Second
+	// standstill is how long this process may have stood still before others may own by now what it
+	// did.
+	standstill = 3 * time.Second
+	// touchEvery is how often a member is asked whether this node is in touch, inTouch how old its
+	// answer may be, counted from the question.
+	touchEvery, inTouch = 250 * time.Millisecond, time.Second
+	// companyEvery is how often the LAN is asked for other speakers that the gossip does not find.
+	companyEvery = time.Second
 	// ringEvery is how often it is looked whether all have a new key.
 	ringEvery = time.Second
 )
@@ -47,12 +55,27 @@ type run struct {
 	boot             uint64
 	seq              uint64
 	// told are the nodes that believe to get heartbeats from this one.
-	told    map[name.NodeName]int
+	told map[name.NodeName]int
+	// stoodAt is when it was last looked whether this process stands still; stood says that it
+	// did, and has not heard since what others own.
+	stoodAt time.Time
+	stood   bool
+	// company is what the LAN said of other speakers.
+	company company
+	// touched is when a member was last asked whether this node is in touch, touch the nonce.
+	touched time.Time
+	touch   uint64
 	last    View
 	shown   uint64
 	tasks   sync.WaitGroup
 	results chan func(time.Time)
 	rung    time.Time
+}
+
+// company is what the LAN said of other speakers, and when.
+type company struct {
+	asking, none, warned bool
+	at                   time.Time
 }
 
 // Run takes part until ctx ends, then tells the others that this node restarts, or leaves if
@@ -123,6 +146,7 @@ func (r *run) loop(packets <-chan packet, opened <-chan struct{}) {
 		case <-beat.C:
 			r.beat()
 		case now := <-look.C:
+			r.stand(time.Now())
 			r.act(r.watch.look(time.Now()))
 			r.joinAbsent()
 			r.turnRing(now)
@@ -155,12 +179,14 @@ func (r *run) take() [][]byte {
 // show delivers the view, if what it is made of may have changed.
 func (r *run) show() {
 	cutOff := r.cutOff(time.Now())
-	joined := !cutOff && (r.last.Joined || r.hasJoined())
+	joined := !cutOff && (!r.stood && r.last.Joined || r.hasJoined())
+	r.stood = r.stood && !joined
 	r.ever = r.ever || joined
 	if len(r.last.Members) > 0 && r.last.Joined == joined && r.shown == r.watch.changes && r.last.Deaf == r.watch.deaf {
 		return
 	}
 	r.shown = r.watch.changes
+	r.fellows.Store(r.watch.alive())
 	r.deliver(View{Members: r.watch.members(r.began), Joined: joined, Deaf: r.watch.deaf}, &r.last)
 	r.roster.setOwn(r.ever)
 }
@@ -192,7 +218,32 @@ func (r *run) hasJoined() bool {
 	known, alone := r.known, len(r.peers) == 0
 	r.mu.Unlock()
 	waited := time.Since(r.alone)
-	return r.roster.met() || known && (alone || waited >= aloneAfter && r.absent.allTried() || waited >= blockedAfter && r.roster.merges() > 0)
+	switch {
+	case r.roster.met(), known && (alone || waited >= blockedAfter && r.roster.merges() > 0):
+		return true
+	case !known || waited < aloneAfter || !r.absent.allTried():
+		return false
+	}
+	return r.isAlone()
+}
+
+// isAlone says whether the LAN says that there is no other speaker. A port that refuses does not: a
+// firewall refuses too. It has the LAN asked, again and again for as long as it says otherwise.
+func (r *run) isAlone() bool {
+	if r.company.asking || time.Since(r.company.at) < companyEvery {
+		return r.company.none
+	}
+	r.company.asking, r.company.none = true, false
+	r.task(func(ctx context.Context) func(time.Time) {
+		there := r.config.Company(ctx)
+		return func(now time.Time) {
+			if there && !r.company.warned {
+				r.config.Log.Info("the gossip finds no other speaker, but one answers on the LAN: are the ports open?")
+			}
+			r.company = company{at: now, none: !there, warned: there}
+		}
+	})
+	return false
 }
 
 // act does what the watch says.
@@ -290,8 +341,34 @@ func (r *run) beat() {
 	}
 }
 
+// stand looks whether this process has stood still, and asks somebody from time to time whether this
+// node is in touch. Who stood still for long hears what others own before it answers for anything.
+func (r *run) stand(now time.Time) {
+	if !r.stoodAt.IsZero() && now.Sub(r.stoodAt) >= standstill && r.last.Joined {
+		r.config.Log.Info("this process has stood still: hearing what others own by now", "for", now.Sub(r.stoodAt).String())
+		r.stood, r.alone = true, now
+		r.roster.forget()
+		r.absent.again()
+	}
+	r.stoodAt = now
+	if now.Sub(r.touched) < touchEvery {
+		return
+	}
+	r.touched, r.touch = now, rand.Uint64()|1
+	for n, p := range r.watch.peers { // one at random
+		if p.gossiped && p.health == Alive {
+			r.send(n, packet{kind: ping, nonce: r.touch})
+			break
+		}
+	}
+}
+
 // receive takes one authentic packet.
 func (r *run) receive(p packet) {
+	if p.kind == pong && p.nonce == r.touch {
+		asked := r.touched
+		r.inTouch.Store(&asked)
+	}
 	if p.kind == heartbeat {
 		r.received.Add(1)
 	}

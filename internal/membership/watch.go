@@ -445,6 +445,16 @@ func weight(watched, by name.NodeName) uint64 {
 	return x ^ x>>33
 }
 
+// alive says whether any other speaker is.
+func (w *watch) alive() bool {
+	for _, p := range w.peers {
+		if p.health == Alive {
+			return true
+		}
+	}
+	return false
+}
+
 // members returns how all are, this node among them, sorted by name.
 func (w *watch) members(began time.Time) []Member {
 	list := []Member{{Name: w.self, Health: Alive, Since: began}}

@@ -1,0 +1,52 @@
+package membership
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// A firewall that rejects gossip looks like nodes without speakers. Who starts behind it is not
+// alone for as long as the LAN says that another speaker answers.
+func TestWhoIsRefusedAndHearsAnotherSpeakerOnTheLANHasNotJoined(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrew(3)
+		defer c.end()
+		c.net.host(stranger)
+		var there atomic.Bool
+		there.Store(true)
+		c.begin(t, 0, func(x *Config) { x.Company = func(context.Context) bool { return there.Load() } })
+		time.Sleep(time.Minute)
+		if c.view(0).Joined {
+			t.Fatal("it believes that it is alone")
+		}
+		there.Store(false)
+		until(t, 5*time.Second, "joined", func() bool { return c.view(0).Joined })
+	})
+}
+
+func TestWhoIsCutOffIsNotInTouch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCrew(3)
+		defer c.end()
+		for i := range 3 {
+			c.begin(t, i, nil)
+		}
+		until(t, time.Minute, "all alive", func() bool { return c.all(numbers(3)) })
+		time.Sleep(5 * time.Second)
+		if !c.nodes[c.peers[0].Name].InTouch() {
+			t.Error("it is not in touch in calm")
+		}
+		c.host(0).hold(5 * time.Second) // what it sends waits
+		time.Sleep(2 * time.Second)
+		if c.nodes[c.peers[0].Name].InTouch() {
+			t.Error("it is in touch though nobody has answered for 2 s")
+		}
+		time.Sleep(5 * time.Second)
+		if !c.nodes[c.peers[0].Name].InTouch() {
+			t.Error("it is not in touch again")
+		}
+	})
+}
