@@ -124,7 +124,11 @@ func child() int {
 		case "Watch":
 			watch.Set(r.Sessions)
 		case "Sync": // as late as the speaker does
-			time.AfterFunc(time.Until(began.Add(both.Detection())), server.Sync)
+			if rest := time.Until(began.Add(both.Detection())); rest > 0 {
+				time.AfterFunc(rest, server.Sync)
+			} else {
+				server.Sync() // before the answer: a peer that is set after it was not there at the start
+			}
 		case "Restarting":
 			server.Restarting()
 		case "Down":
