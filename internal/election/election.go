@@ -32,16 +32,19 @@ const (
 	// Settled is how long a node that claimed without a quorum must have had one since, and heard
 	// no other claim, before it owns the unit like any other owner.
 	Settled = 10 * time.Second
-	// HoldMin and HoldMax bound how long a node may not claim what it has lost to a live rival.
-	HoldMin, HoldMax = time.Second, 60 * time.Second
+	// HoldMin is how long a node may not claim what it has lost to a live rival for the first time.
+	HoldMin = time.Second
+	// HoldMax is how long it may not at most, when it has lost it again and again.
+	HoldMax = 60 * time.Second
 )
 
 const (
 	// stepBits is how many of the low bits of an epoch count steps.
 	stepBits = 16
-	// TermMax is the highest term that is believed at any jump, TermJump how far above the highest
-	// known one a term beyond that may be.
-	TermMax, TermJump = uint64(1) << 40, uint64(1) << 16
+	// TermMax is the highest term that is believed at any jump.
+	TermMax = uint64(1) << 40
+	// TermJump is how far above the highest known term one beyond TermMax may be.
+	TermJump = uint64(1) << 16
 )
 
 // Claim is what a node says of a unit that it owns. The zero value is no claim.

@@ -59,7 +59,10 @@ func FuzzTally(f *testing.F) {
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		p := Poll{From: on("192.0.2.1/24"), Hosts: []Neighbor{{node, them}}, Gateways: []netip.Addr{gateway}, Wanted: []netip.Addr{vip}}
 		tally := Tally{Answered: make([]bool, 1)}
-		if tally.hear(frame, p) && tally.hear(frame, p) && tally.hear(frame, p) && tally.hear(frame, p) {
+		for range 3 { // a host, the gateway, a holder
+			tally.hear(frame, p)
+		}
+		if tally.hear(frame, p) {
 			t.Errorf("%x is always news", frame)
 		}
 	})
