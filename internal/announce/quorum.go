@@ -158,7 +158,7 @@ func (h *history) follow(before, best election.Claim, fit, mine bool, now time.T
 	if now.Sub(h.lostAt) > 2*election.HoldMax {
 		h.lost = 0
 	}
-	h.hold, h.lostAt = now.Add(min(election.HoldMin<<min(h.lost, 16), election.HoldMax)), now
+	h.hold, h.lostAt = now.Add(min(election.HoldFirst<<min(h.lost, 16), election.HoldMax)), now
 	h.lost++
 }
 

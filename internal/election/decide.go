@@ -252,6 +252,9 @@ func (s Situation) claimed(line []Candidate, waiting Outcome, due time.Time) Out
 		}
 	}
 	waiting.Measure = true
+	if waiting.Owner == s.Self && s.Claim.Owner != s.Self {
+		waiting.Owner = "" // it would say that it answers, and then that it has before
+	}
 	if s.Quorum == Unmeasured || due.IsZero() {
 		return waiting
 	}
@@ -268,7 +271,7 @@ func (s Situation) hold() time.Time {
 	if s.Rival || s.Lost.IsZero() {
 		return s.Hold
 	}
-	return s.Lost.Add(HoldMin)
+	return s.Lost.Add(HoldFirst)
 }
 
 // next is a claim of Self that follows the known one in a new term.

@@ -32,8 +32,8 @@ const (
 	// Settled is how long a node that claimed without a quorum must have had one since, and heard
 	// no other claim, before it owns the unit like any other owner.
 	Settled = 10 * time.Second
-	// HoldMin is how long a node may not claim what it has lost to a live rival for the first time.
-	HoldMin = time.Second
+	// HoldFirst is how long a node may not claim what it has lost to a live rival for the first time.
+	HoldFirst = time.Second
 	// HoldMax is how long it may not at most, when it has lost it again and again.
 	HoldMax = 60 * time.Second
 )

@@ -201,6 +201,10 @@ func TestDecide(t *testing.T) {
 			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Quorum: Unmeasured},
 			Outcome{Owner: first, Measure: true},
 		},
+		"nobody owns a new unit while its first owner measures": {
+			Situation{Self: first, Candidates: three, Since: now, Quorum: Unmeasured},
+			Outcome{Measure: true},
+		},
 		"without a quorum a successor waits": {
 			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Quorum: Inquorate},
 			Outcome{Owner: first, Measure: true, Again: now.Add(Patience)},
@@ -247,11 +251,11 @@ func TestDecide(t *testing.T) {
 		},
 		"what has just been lost to a rival that seems dead is left to it for a moment": {
 			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Lost: now, Hold: now.Add(HoldMax)},
-			Outcome{Owner: first, Again: now.Add(HoldMin)},
+			Outcome{Owner: first, Again: now.Add(HoldFirst)},
 		},
 		"what was lost to a rival that has died since is claimed at once": {
 			Situation{
-				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Lost: now.Add(-HoldMin), Hold: now.Add(HoldMax),
+				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Lost: now.Add(-HoldFirst), Hold: now.Add(HoldMax),
 			},
 			Outcome{Owner: second, Answers: true, Claim: Claim{Unit: u, Owner: second, Successor: third, Epoch: then}},
 		},
