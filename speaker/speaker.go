@@ -118,7 +118,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 	s.written = kube.NewAnnounced(kube.AnnouncedConfig{
 		Client: mgr.GetClient(), Class: o.Class, Log: log.WithName("announced"),
 		Recorder: mgr.GetEventRecorder("ballast-speaker"),
-		Writes:   func(d announce.Decision) bool { return d.Owner == self.node },
+		Writes:   func(d announce.Decision) bool { return d.Owner == self.node && d.Claimed },
 	})
 	s.engine.Self, s.engine.Cache, s.engine.Log = self.node, mgr.GetCache(), log.WithName("engine")
 	s.engine.Apply, s.engine.Spread, s.engine.Measure = s.apply, s.gossip.spread, s.quorums.want

@@ -22,6 +22,9 @@ type Decision struct {
 	// Owner is the node that answers for the Service in layer 2, or is about to, whoever it is;
 	// empty: none.
 	Owner name.NodeName
+	// Claimed says that the owner has claimed the unit. Before, it must not say that it answers: it
+	// would then take the address for one that was answered before.
+	Claimed bool
 	// Verdict is about the whole cluster. The zero value: there is nothing to say of a
 	// Service that holds no address.
 	Verdict Verdict
@@ -102,6 +105,7 @@ func Plan(u Unit, v *View, now time.Time) Plans {
 			plans.Announced = l2.announced[0]
 		}
 		d := Decision{Owner: l2.owner, Layer2: l2.answers}
+		d.Claimed = l2.owner != "" && (u.Claim.Owner == l2.owner || own.Claim.Owner == l2.owner)
 		if node, ok := v.node(v.Self); ok {
 			d.Routes = v.routes(s, node, bgp)
 			if len(d.Routes) > 0 && v.shuttingDown(node, now) {

@@ -85,6 +85,26 @@ func TestASurvivorWithoutAQuorumAnswersInTheEnd(t *testing.T) {
 	}
 }
 
+// A node that is about to claim a new unit, once it has measured its quorum, does not say that it
+// answers: it would take the address for one that was answered before, and not ask for conflicts.
+func TestWhoHasNotClaimedIsNotSaidToAnswer(t *testing.T) {
+	t.Parallel()
+	s := speaker("a", alive("a"), announce.QuorumMeasured{})
+	decided := func(facts ...announce.Fact) announce.Decision {
+		changes := s.Step(begin(), facts...)
+		if len(changes) != 1 {
+			t.Fatalf("%d changes", len(changes))
+		}
+		return changes[0].Decision
+	}
+	if d := decided(announce.Known{Service: service(lan)}); d.Owner != "a" || d.Claimed || len(d.Layer2) > 0 {
+		t.Errorf("before it is measured: %+v", d)
+	}
+	if d := decided(announce.QuorumKnown{Interface: "eth0", Has: true}); !d.Claimed || len(d.Layer2) != 1 || !d.Layer2[0].First {
+		t.Errorf("once it is: %+v", d)
+	}
+}
+
 // Contradictory views: b and c know that the pod is on b, a does not and owns the address.
 func TestContradictoryViewsCostFewClaims(t *testing.T) {
 	t.Parallel()

@@ -252,9 +252,6 @@ func (s Situation) claimed(line []Candidate, waiting Outcome, due time.Time) Out
 		}
 	}
 	waiting.Measure = true
-	if waiting.Owner == s.Self && s.Claim.Owner != s.Self {
-		waiting.Owner = "" // it would say that it answers, and then that it has before
-	}
 	if s.Quorum == Unmeasured || due.IsZero() {
 		return waiting
 	}

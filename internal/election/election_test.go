@@ -201,9 +201,9 @@ func TestDecide(t *testing.T) {
 			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Quorum: Unmeasured},
 			Outcome{Owner: first, Measure: true},
 		},
-		"nobody owns a new unit while its first owner measures": {
+		"the first owner of a new unit measures before it claims and answers": {
 			Situation{Self: first, Candidates: three, Since: now, Quorum: Unmeasured},
-			Outcome{Measure: true},
+			Outcome{Owner: first, Measure: true},
 		},
 		"without a quorum a successor waits": {
 			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Quorum: Inquorate},
