@@ -31,6 +31,7 @@ func mayImport() map[string][]string {
 		"internal/ipam":       {name, api, labels, netipx, "github.com/RoaringBitmap/roaring/v2/roaring64"},
 		"internal/announce":   {name, election, api, labels},
 		"internal/config":     {name, ipam, announce, election, api, "k8s.io/api/*", "k8s.io/apimachinery/*", netipx},
+		"internal/keep":       {name, announce, election},
 		"internal/link":       {logr, "github.com/vishvananda/*", "golang.org/x/sys/unix"},
 		"internal/ether":      {packet, bpf, unix},
 		"internal/arp":        {ether, bpf},
