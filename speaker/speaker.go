@@ -19,6 +19,7 @@ import (
 	"github.com/ballast-lb/ballast/internal/bgp"
 	"github.com/ballast-lb/ballast/internal/config"
 	"github.com/ballast-lb/ballast/internal/election"
+	"github.com/ballast-lb/ballast/internal/keep"
 	"github.com/ballast-lb/ballast/internal/kube"
 	"github.com/ballast-lb/ballast/internal/lan"
 	"github.com/ballast-lb/ballast/internal/layer2"
@@ -57,6 +58,7 @@ type speaker struct {
 	proxy     *proxy
 	status    *status
 	written   *kube.Announced
+	keeping   *keeping
 
 	snapshot  atomic.Pointer[link.Snapshot]
 	conflicts atomic.Pointer[[]announce.Conflict]
@@ -122,8 +124,9 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 	})
 	s.engine.Self, s.engine.Cache, s.engine.Log = self.node, mgr.GetCache(), log.WithName("engine")
 	s.engine.Apply, s.engine.Spread, s.engine.Measure = s.apply, s.gossip.spread, s.quorums.want
+	s.keeping = &keeping{file: keep.File{Directory: keep.Directory(self.cluster, self.node), Node: self.node}, query: s.query, log: log.WithName("keeping")}
 	// Until told, nobody is known to live.
-	s.engine.First = []announce.Fact{announce.MembersKnown{}, announce.SelfKnown{}, announce.QuorumMeasured{}}
+	s.engine.First = append([]announce.Fact{announce.MembersKnown{}, announce.SelfKnown{}, announce.QuorumMeasured{}}, s.keeping.recall(time.Now())...)
 	s.engine.Gatherer = &kube.Gatherer{
 		Client: mgr.GetClient(), Class: o.Class, Namespace: o.Namespace,
 		Facts: s.engine.Tell, Compiled: s.configure,
@@ -143,7 +146,7 @@ func serverURL(cfg *rest.Config) string {
 func (s *speaker) setUp(ctx context.Context, mgr manager.Manager) error {
 	runnables := []manager.RunnableFunc{
 		s.engine.Start, s.written.Start, s.gossip.Start, s.status.Start, s.proxy.Start,
-		s.quorums.run, s.reach.run, s.links.Run, s.layer2.Run, s.routers.Run, s.sessions.follow, s.peering.Run, s.watch,
+		s.quorums.run, s.reach.run, s.links.Run, s.layer2.Run, s.routers.Run, s.sessions.follow, s.peering.Run, s.keeping.run, s.watch,
 	}
 	var errs []error
 	for _, r := range runnables {
@@ -226,13 +229,15 @@ func (s *speaker) depart(ctx context.Context, d *departure) {
 		s.leave(ctx)
 		return
 	}
+	s.keeping.store(ctx)
 	s.bgp.Restarting()
 }
 
-// leave hands over what this node owns and withdraws its routes. It returns once others have what
+// leave hands over what this node owns, keeps no claims any more and withdraws its routes. It returns once others have what
 // it owned, or nobody could take it, and routers have had the time to forget the routes, or when it
 // takes too long.
 func (s *speaker) leave(ctx context.Context) {
+	s.keeping.forget()
 	drain := s.drain.Load()
 	ctx, cancel := context.WithTimeout(ctx, leaveLimit+drain.GracefulShutdownTime+drain.WithdrawTime)
 	defer cancel()

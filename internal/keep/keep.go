@@ -19,6 +19,9 @@ import (
 )
 
 const (
+	// Root is the directory of a host below which speakers keep claims. /run is gone after a boot
+	// (hier(7)), as claims must be: a node that was away for so long owns nothing any more.
+	Root = "/run/ballast"
 	// MaxAge is how old claims may be: older ones say nothing about who owns what now.
 	MaxAge = 10 * time.Minute
 	// fileName is that of the claims in the directory of a node.
@@ -28,6 +31,12 @@ const (
 	// sizeMax bounds what is read, in bytes: far more than 10,000 claims take.
 	sizeMax = 16 << 20
 )
+
+// Directory is where the speaker of a node keeps its claims; cluster is the uid of the Namespace
+// kube-system.
+func Directory(cluster string, node name.NodeName) string {
+	return filepath.Join(Root, cluster, string(node))
+}
 
 // File is the file that keeps one node's claims. Use it from one goroutine at a time.
 type File struct {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ballast-lb/ballast/internal/election"
+	"github.com/ballast-lb/ballast/internal/name"
 )
 
 func claims() []election.Claim {
@@ -22,7 +23,7 @@ func TestRead(t *testing.T) {
 	written := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	for _, test := range []struct {
 		name   string
-		node   string
+		node   name.NodeName
 		after  time.Duration
 		damage func(b []byte) []byte
 		kept   bool
@@ -52,10 +53,7 @@ func TestRead(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			f.Node = "n1"
-			if test.node != "n1" {
-				f.Node = "n2"
-			}
+			f.Node = test.node
 			got, err := f.Read(written.Add(test.after))
 			if test.kept != (err == nil) || test.kept && !slices.Equal(got, claims()) {
 				t.Errorf("read %v, %v; want kept: %v", got, err, test.kept)
