@@ -54,6 +54,7 @@ type speaker struct {
 	gossip    *gossip
 	neighbors *neighbors
 	quorums   *quorums
+	hearing   *hearing
 	reach     *reach
 	proxy     *proxy
 	status    *status
@@ -103,6 +104,10 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 		self: self.node, asker: s.neighbors.asker, interfaces: s.interfaces, nodes: &s.neighbors.nodes, tell: s.engine.Tell,
 		log: log.WithName("quorum"), due: make(chan []announce.Measurement, 1),
 	}
+	s.hearing = &hearing{
+		self: self.node, asker: s.neighbors.asker, interfaces: s.interfaces, gateways: link.Gateways, nodes: &s.neighbors.nodes,
+		changed: changed, log: log.WithName("hearing"),
+	}
 	s.reach = &reach{url: serverURL(mgr.GetConfig()), client: mgr.GetHTTPClient(), changed: changed, log: log.WithName("reach")}
 	s.gossip = newGossip(mgr.GetClient(), self, o, log.WithName("gossip"))
 	s.gossip.tell, s.gossip.query = s.engine.Tell, s.query
@@ -113,7 +118,8 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 		s.proxy.check.state = announce.ProxyUnknown
 	}
 	s.status = &status{
-		client: mgr.GetClient(), self: self, peers: s.bgp.Peers, bfd: s.bfd.Sessions, problem: s.sessions.problem, interfaces: s.interfaces, notJoined: s.gossip.notJoined, proxy: s.proxy.state,
+		client: mgr.GetClient(), self: self, peers: s.bgp.Peers, bfd: s.bfd.Sessions, problem: s.sessions.problem,
+		interfaces: s.interfaces, deaf: s.hearing.deaf, notJoined: s.gossip.notJoined, proxy: s.proxy.state,
 		log: log.WithName("status"), poke: make(chan struct{}, 1),
 	}
 	s.gossip.changed = s.status.changed
@@ -146,7 +152,8 @@ func serverURL(cfg *rest.Config) string {
 func (s *speaker) setUp(ctx context.Context, mgr manager.Manager) error {
 	runnables := []manager.RunnableFunc{
 		s.engine.Start, s.written.Start, s.gossip.Start, s.status.Start, s.proxy.Start,
-		s.quorums.run, s.reach.run, s.links.Run, s.layer2.Run, s.routers.Run, s.sessions.follow, s.peering.Run, s.keeping.run, s.watch,
+		s.quorums.run, s.hearing.run, s.reach.run, s.links.Run, s.layer2.Run, s.routers.Run,
+		s.sessions.follow, s.peering.Run, s.keeping.run, s.watch,
 	}
 	var errs []error
 	for _, r := range runnables {
@@ -311,8 +318,11 @@ func (s *speaker) known() announce.SelfKnown {
 	self := announce.SelfKnown{Leaving: s.leaving.Load(), Stale: s.reach.stale.Load(), Conflicts: *s.conflicts.Load()}
 	self.Proxy, _, _ = s.proxy.state()
 	self.Settled = s.looked.Load() && s.proxy.known()
+	deaf := s.hearing.deaf()
 	for _, i := range s.interfaces() {
-		self.Interfaces = append(self.Interfaces, announce.Interface{Name: i.Name, Up: i.Up, MAC: announce.MAC(i.MAC), Prefixes: prefixes(i)})
+		self.Interfaces = append(self.Interfaces, announce.Interface{
+			Name: i.Name, Up: i.Up, Deaf: slices.Contains(deaf, i.Name), MAC: announce.MAC(i.MAC), Prefixes: prefixes(i),
+		})
 	}
 	self.Established = established(s.bgp.Peers())
 	slices.SortFunc(self.Established, func(a, b announce.Session) int { return cmp.Compare(a.Peer, b.Peer) })

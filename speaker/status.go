@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -42,6 +43,8 @@ type status struct {
 	// problem says what is wrong with the router of an unnumbered peer; "": nothing.
 	problem    func(name.PeerName) string
 	interfaces func() link.Snapshot
+	// deaf are the names of interfaces whose link is up, but through which nothing gets.
+	deaf func() []string
 	// notJoined says why the speaker does not know who else lives; "": it does.
 	notJoined func() string
 	// proxy says how the node's service proxy is.
@@ -149,6 +152,10 @@ func (s *status) fill(to *v1alpha1.SpeakerStatus) {
 	})
 	ready := metav1.Condition{
 		Type: v1alpha1.ConditionReady, Status: metav1.ConditionTrue, Reason: string(v1alpha1.ReasonReady), Message: "The speaker is in touch with the others.",
+	}
+	if deaf := s.deaf(); len(deaf) > 0 {
+		ready.Message += fmt.Sprintf(" Nobody answers it any more on %s, though the link is up (%s): other nodes announce there in its place.",
+			strings.Join(deaf, ", "), v1alpha1.ReasonInterfaceDeaf)
 	}
 	if why := s.notJoined(); why != "" {
 		ready.Status, ready.Reason, ready.Message = metav1.ConditionFalse, string(v1alpha1.ReasonNotJoined), why

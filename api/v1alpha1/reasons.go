@@ -83,6 +83,9 @@ const (
 	ReasonAllNodesExcluded Reason = "AllNodesExcluded"
 	// ReasonNoInterface: no candidate has an interface that is up and matches.
 	ReasonNoInterface Reason = "NoInterface"
+	// ReasonInterfaceDeaf: the owner's interface is up, but nobody answers it there, and no other node
+	// can take its place.
+	ReasonInterfaceDeaf Reason = "InterfaceDeaf"
 	// ReasonNoEndpoints: no endpoint of the Service is ready or serving.
 	ReasonNoEndpoints Reason = "NoEndpoints"
 	// ReasonServiceProxyNotReady: no node that could announce has a service proxy that can

@@ -15,6 +15,9 @@ func (v *View) listed(a netip.Addr) bool {
 	})
 }
 
+// Hears says whether an interface is up and not deaf.
+func (i *Interface) Hears() bool { return i.Up && !i.Deaf }
+
 // onLink is the length of the longest on-link prefix that contains an address; 0: none does.
 func (i *Interface) onLink(a netip.Addr) int {
 	longest := 0
@@ -26,8 +29,19 @@ func (i *Interface) onLink(a netip.Addr) int {
 	return longest
 }
 
+// fits says whether a node has an interface for an address that is not deaf.
+func (w wanted) fits(n *Node) bool {
+	return slices.ContainsFunc(w.interfaces(n), func(i string) bool { return !n.deaf(i) })
+}
+
+// deaf says whether an interface of a node is deaf.
+func (n *Node) deaf(name string) bool {
+	return slices.ContainsFunc(n.Interfaces, func(i Interface) bool { return i.Name == name && i.Deaf })
+}
+
 // interfaces returns on which interfaces a node may answer for an address under any of the
-// advertisements that select the node, sorted.
+// advertisements that select the node, sorted. Deaf ones are among them: who owns an address
+// answers there too, until another has claimed it.
 func (w wanted) interfaces(n *Node) []string {
 	var all []string
 	for _, adv := range w.advs {
@@ -57,8 +71,8 @@ func (adv *L2Advertisement) globbed(n *Node) []string {
 }
 
 // suit returns the interface of a node that suits an address without globs: that with the
-// longest on-link prefix that contains it, of several one with the Node's address, then the
-// first by name. Only if no Node is on such a network does one that merely holds the Node's
+// longest on-link prefix that contains it, of several one that is not deaf, then one with the Node's
+// address, then the first by name. Only if no Node is on such a network does one that merely holds the Node's
 // address suit, first one of the same family. Nil: none, also if that with the longest prefix is
 // down, since a wider prefix of another card does not reach the same hosts.
 func (w wanted) suit(n *Node) *Interface {
@@ -82,9 +96,18 @@ func (w wanted) suit(n *Node) *Interface {
 func (w wanted) compare(n *Node, x, y *Interface) int {
 	return cmp.Or(
 		cmp.Compare(y.onLink(w.address), x.onLink(w.address)),
+		cmp.Compare(deafness(x), deafness(y)),
 		cmp.Compare(y.holds(n, w.address), x.holds(n, w.address)),
 		cmp.Compare(x.Name, y.Name),
 	)
+}
+
+// deafness is 1 for an interface that is deaf.
+func deafness(i *Interface) int {
+	if i.Deaf {
+		return 1
+	}
+	return 0
 }
 
 // holds is 2 for an interface with an address of the Node of the family of a, 1 for one of the

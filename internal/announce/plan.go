@@ -72,7 +72,7 @@ type Plans struct {
 //  3. Some endpoint must be ready or, if none is anywhere, terminating but serving.
 //  4. A node must be selected, wanted by load balancers, not drained, with a working network,
 //     a service proxy that is ready and, for externalTrafficPolicy Local, with such an endpoint.
-//  5. Layer 2: it has an interface that is up and suits every address. While any Node is on a
+//  5. Layer 2: it has an interface that is up, not deaf unless all are, and suits every address. While any Node is on a
 //     network that contains the address, only such nodes do, unless globs name interfaces.
 //  6. Layer 2: of the nodes that are so for each Service of the unit that is announced, and
 //     whose speaker lives, one owns the unit: see election.Decide.
@@ -199,6 +199,8 @@ type layer2 struct {
 	announced []netip.Addr
 	places    []string
 	answers   []Layer2 // of the own node
+	// deaf says that nobody hears the owner there, and no other node takes its place.
+	deaf refusal
 }
 
 // layer2 says who answers for one Service of a unit, and what the own node does of it.
@@ -217,14 +219,28 @@ func (v *View) layer2(u *Unit, r *roster, own *ownership) layer2 {
 	}
 	slices.Sort(l2.places)
 	l2.places = slices.Compact(l2.places)
+	if own.deaf {
+		l2.deaf = v.deafRefusal(own.Owner, l2.places)
+	}
 	return l2
+}
+
+// deafRefusal says that an owner is deaf where it would answer, and nobody takes its place.
+func (v *View) deafRefusal(owner name.NodeName, places []string) refusal {
+	var deaf []string
+	if n, known := v.node(owner); known {
+		deaf = slices.DeleteFunc(slices.Clone(places), func(i string) bool { return !n.deaf(i) })
+	}
+	return refuse(v1alpha1.ReasonInterfaceDeaf, "Node %s answers on %s, where no other node or gateway answers it any more though the link is up, and no other node can take its place. Look at the cable, the switch and its port.", owner, list(deaf))
 }
 
 // verdict sums up what layer 2 and BGP do for each address.
 func (v *View) verdict(s *Service, l2 layer2, no2 refusal, bgp bgpPlan, noB refusal) Verdict {
 	var said []string
 	done := map[netip.Addr]bool{}
-	if l2.owner != "" {
+	if l2.deaf.reason != "" {
+		no2 = l2.deaf
+	} else if l2.owner != "" {
 		for _, a := range l2.announced {
 			done[a] = true
 		}

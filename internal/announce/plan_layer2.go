@@ -27,6 +27,9 @@ type roster struct {
 	endpoints map[name.NodeName]bool // see Service.endpointNodes
 	wanted    []wanted
 	options   []option // sorted by node
+	// deaf are nodes that could only answer on an interface that is deaf. If no other lives, they are
+	// options after all: then nothing moves.
+	deaf []option
 	// usable is how many nodes pass rules 3 and 4, alive on how many of them the speaker lives.
 	usable, alive int
 	networks      []string // of the live ones, sorted
@@ -90,9 +93,16 @@ func (v *View) roster(s *Service) roster {
 		if n.Health == Alive {
 			o.alive++
 		}
-		if !slices.ContainsFunc(o.wanted, func(w wanted) bool { return !w.fits(n) }) {
+		switch {
+		case !slices.ContainsFunc(o.wanted, func(w wanted) bool { return !w.fits(n) }):
 			o.options = append(o.options, option{n, preference(n, o.wanted)})
+		case answersOf(n, o.wanted) != nil:
+			o.deaf = append(o.deaf, option{n, preference(n, o.wanted)})
 		}
+	}
+	if !slices.ContainsFunc(o.options, func(x option) bool { return x.node.Health == Alive }) {
+		o.options = append(o.options, o.deaf...)
+		slices.SortFunc(o.options, func(x, y option) int { return cmp.Compare(x.node.Name, y.node.Name) })
 	}
 	if !slices.ContainsFunc(o.options, func(x option) bool { return x.node.Health == Alive }) {
 		o.networks = networks(nodes)
@@ -175,6 +185,8 @@ type ownership struct {
 	measure []string
 	// quiet says that the own node, as the owner, says nothing unasked.
 	quiet bool
+	// deaf says that the owner can only answer on an interface that is deaf, and that none follows it.
+	deaf bool
 }
 
 // own decides who owns a unit: a node that could answer for each Service of it that anybody
@@ -204,7 +216,31 @@ func (v *View) own(u *Unit, now time.Time) ownership {
 	case s.Owner == election.Unfit && own.Claim.Epoch == 0 && !u.Answered:
 		own.Answers = false // it cannot hand over what it has not taken since its speaker started
 	}
+	own.keep(v)
 	return own
+}
+
+// keep has the own node, if it is the owner and unfit only because it is deaf, answer until another has
+// claimed: that others live is not known for sure by who is deaf, and who asks it shows that it is not.
+func (own *ownership) keep(v *View) {
+	deaf, able := false, true
+	for i := range own.rosters {
+		if r := &own.rosters[i]; r.service.Allocated && len(r.options)+len(r.deaf) > 0 {
+			among := slices.ContainsFunc(r.deaf, func(x option) bool { return x.node.Name == own.situation.Claim.Owner })
+			deaf, able = deaf || among, able && (among || r.find(own.situation.Claim.Owner) != nil)
+		}
+	}
+	if !deaf || !able || own.Claim.Epoch > 0 {
+		return
+	}
+	if own.situation.Owner == election.Fit {
+		own.deaf = own.Owner == own.situation.Claim.Owner
+		return
+	}
+	if v.Self != "" && v.Joined && own.situation.Claim.Owner == v.Self {
+		own.deaf = !own.Answers // it could have been taken over by now
+		own.Owner, own.Answers = v.Self, true
+	}
 }
 
 // decide has the election decide. Only if that depends on it, the quorum is looked up: most units
@@ -346,6 +382,3 @@ func each(answers []Layer2, mac func(string) MAC) []Layer2 {
 	}
 	return all
 }
-
-// fits says whether a node has an interface for an address.
-func (w wanted) fits(n *Node) bool { return len(w.interfaces(n)) > 0 }

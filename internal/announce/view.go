@@ -134,6 +134,9 @@ const (
 type Interface struct {
 	Name string
 	Up   bool
+	// Deaf says that its link is up and that it gets nothing through all the same, in one direction or
+	// in both: others are to announce in its place.
+	Deaf bool `json:",omitempty"`
 	MAC  MAC
 	// Prefixes are its stable global addresses with their on-link prefixes and, if none is IPv4,
 	// its stable link-local ones. The first that is IPv4 or link-local is what others ask for when
