@@ -56,6 +56,42 @@ func (l *Lab) Ask(ctx context.Context, host string, window time.Duration, addres
 	return answers, nil
 }
 
+// Questioner asks from one host for the same addresses again and again. It is not safe for use by several goroutines.
+type Questioner struct {
+	watcher   *Watcher
+	us        asker
+	addresses []netip.Addr
+}
+
+// StartAsking prepares to ask; the caller ends that with Stop.
+func (l *Lab) StartAsking(host string, addresses ...netip.Addr) (*Questioner, error) {
+	h, err := l.Host(host)
+	if err != nil {
+		return nil, err
+	}
+	w, err := l.Watch(host, addresses...)
+	if err != nil {
+		return nil, err
+	}
+	return &Questioner{watcher: w, us: h.asker(), addresses: addresses}, nil
+}
+
+// Ask asks once for each address, without waiting for answers.
+func (q *Questioner) Ask() error {
+	for _, a := range q.addresses {
+		if err := q.watcher.socket(a).send(q.us.request(a)); err != nil {
+			return fmt.Errorf("ask for %s: %w", a, err)
+		}
+	}
+	return nil
+}
+
+// Take returns what was said since the last Take, answers and announcements.
+func (q *Questioner) Take() []Sighting { return q.watcher.Take() }
+
+// Stop ends it.
+func (q *Questioner) Stop() { q.watcher.Stop() }
+
 // socket is the one for the address's family.
 func (w *Watcher) socket(a netip.Addr) *packetSocket {
 	i := slices.IndexFunc(w.sockets, func(s *packetSocket) bool { return s.kind == etherType(a) })

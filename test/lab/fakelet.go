@@ -134,11 +134,7 @@ func (n *Node) refreshStatus(ctx context.Context, client kubernetes.Interface) e
 		condition(corev1.NodePIDPressure, corev1.ConditionFalse),
 		condition(corev1.NodeReady, corev1.ConditionTrue),
 	}
-	node.Status.Addresses = []corev1.NodeAddress{
-		{Type: corev1.NodeInternalIP, Address: n.IPv4.String()},
-		{Type: corev1.NodeInternalIP, Address: n.IPv6.String()},
-		{Type: corev1.NodeHostName, Address: n.Name},
-	}
+	node.Status.Addresses = n.statusAddresses()
 	node.Status.Capacity = corev1.ResourceList{
 		corev1.ResourceCPU: resource.MustParse("4"), corev1.ResourceMemory: resource.MustParse("8Gi"), corev1.ResourcePods: resource.MustParse("110"),
 	}
@@ -146,4 +142,13 @@ func (n *Node) refreshStatus(ctx context.Context, client kubernetes.Interface) e
 	node.Status.NodeInfo = corev1.NodeSystemInfo{OperatingSystem: "linux", Architecture: "amd64", KubeletVersion: "v0.0.0-lab", MachineID: n.Name}
 	_, err = client.CoreV1().Nodes().UpdateStatus(ctx, node, metav1.UpdateOptions{})
 	return err
+}
+
+// statusAddresses are what the Node's status says.
+func (n *Node) statusAddresses() []corev1.NodeAddress {
+	return []corev1.NodeAddress{
+		{Type: corev1.NodeInternalIP, Address: n.address().String()},
+		{Type: corev1.NodeInternalIP, Address: n.IPv6.String()},
+		{Type: corev1.NodeHostName, Address: n.Name},
+	}
 }

@@ -52,6 +52,9 @@ func (h *Host) MACOf(iface string) string {
 	return p.mac()
 }
 
+// otherClient is the client on the second network of Options.OtherLAN.
+const otherClient = "lan2"
+
 // Fixed last octets on the LAN (and on the WAN where it applies).
 const (
 	controlPlaneOctet = 2
@@ -84,6 +87,7 @@ const (
 	lanBridge    = "lan0"
 	islandBridge = "lan1"
 	wanBridge    = "wan0"
+	otherBridge  = "lan2"
 )
 
 // plannedHost is a host before it exists.
@@ -94,6 +98,7 @@ type plannedHost struct {
 	onWAN    bool
 	forwards bool
 	second   int // octet of a second card's address; 0: none
+	onOther  bool
 }
 
 func (o Options) plan() []plannedHost {
@@ -102,8 +107,13 @@ func (o Options) plan() []plannedHost {
 		{name: "lan", octet: clientOctet, onLAN: true},
 		{name: "wan", octet: clientOctet, onWAN: true},
 	}
+	if o.OtherLAN {
+		hosts = append(hosts, plannedHost{name: otherClient, octet: clientOctet, onOther: true})
+	}
 	for i := range o.Nodes {
-		node := plannedHost{name: fmt.Sprintf("n%d", i+1), octet: firstNodeOctet + i, onLAN: true, forwards: true}
+		node := plannedHost{
+			name: fmt.Sprintf("n%d", i+1), octet: firstNodeOctet + i, onLAN: true, forwards: true, onOther: o.OtherLAN,
+		}
 		if o.SecondLAN {
 			node.second = secondCardOctet + i
 		}
@@ -166,7 +176,8 @@ func (l *Lab) makeSwitch(ctx context.Context) error {
 		"link add name lan0 type bridge stp_state 0 forward_delay 0",
 		"link add name lan1 type bridge stp_state 0 forward_delay 0",
 		"link add name wan0 type bridge stp_state 0 forward_delay 0",
-		"link set lan0 up", "link set lan1 up", "link set wan0 up")
+		"link add name lan2 type bridge stp_state 0 forward_delay 0",
+		"link set lan0 up", "link set lan1 up", "link set wan0 up", "link set lan2 up")
 	if err != nil {
 		return fmt.Errorf("make switch: %w", err)
 	}
@@ -198,6 +209,9 @@ func (l *Lab) makeHost(ctx context.Context, plan plannedHost) (*Host, error) {
 	}
 	if plan.second > 0 {
 		h.addPort(lanBridge, at(lanV4, plan.second), at(lanV6, plan.second))
+	}
+	if plan.onOther {
+		h.addPort(otherBridge, at(otherV4, plan.octet), at(otherV6, plan.octet))
 	}
 	h.IPv4, h.IPv6 = h.ports[0].v4.Addr(), h.ports[0].v6.Addr()
 	if plan.forwards {
@@ -261,8 +275,11 @@ func (h *Host) addPort(bridge string, v4, v6 netip.Prefix) {
 // mac is a recognizable hardware address: its last octet is the IPv4 address's.
 func (p port) mac() string {
 	network := 10
-	if p.bridge == wanBridge {
+	switch p.bridge {
+	case wanBridge:
 		network = 20
+	case otherBridge:
+		network = 30
 	}
 	return fmt.Sprintf("02:00:00:%02d:00:%02x", network, p.v4.Addr().As4()[3])
 }
@@ -303,7 +320,7 @@ func (l *Lab) routes(h *Host) []string {
 				fmt.Sprintf("route replace %s via %s", v6, at(lanV6, firstNodeOctet+i).Addr()))
 		}
 	}
-	if l.opts.isRouter(h.Name) || l.opts.Routers == 0 {
+	if l.opts.isRouter(h.Name) || l.opts.Routers == 0 || h.ports[0].bridge == otherBridge {
 		return lines
 	}
 	v4, v6 := lanV4, lanV6

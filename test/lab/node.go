@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/netip"
 	"slices"
 	"sync"
 	"syscall"
@@ -20,11 +21,12 @@ type Node struct {
 	lab    *Lab
 	number int // from 0
 
-	mu        sync.Mutex
-	heartbeat *heartbeat // nil while it is stopped
-	off       []*Process // what PowerOff stopped, for PowerOn
-	isOff     bool
-	pulled    map[string]bool // interfaces that Cut cut
+	mu         sync.Mutex
+	heartbeat  *heartbeat // nil while it is stopped
+	off        []*Process // what PowerOff stopped, for PowerOn
+	isOff      bool
+	pulled     map[string]bool // interfaces that Cut cut
+	renumbered netip.Addr      // of Renumber; invalid: the node has the address that it had at first
 }
 
 // Node returns node number i, counted from 1 as in its name. It panics if there is none.

@@ -36,6 +36,9 @@ type Options struct {
 	// SecondLAN gives every node a second card, eth1, on the same LAN, with addresses from
 	// .61 and ::61 on and no route of its own; each card then answers for its own addresses alone.
 	SecondLAN bool
+	// OtherLAN is a second network: every node has a further card on it, eth1 (eth2 beside SecondLAN), with the last octet
+	// that it has on the LAN, and lan2 is a client there. It has no router; the Nodes' addresses lie on the first LAN only.
+	OtherLAN bool
 	// ProxyMode defaults to NFTables.
 	ProxyMode ProxyMode
 	// Controllers is the number of Ballast controllers (controller-1, ...), default 1.
@@ -75,6 +78,9 @@ var (
 	lanV6 = netip.MustParsePrefix("fd00:10::/64")
 	wanV4 = netip.MustParsePrefix("10.20.0.0/24")
 	wanV6 = netip.MustParsePrefix("fd00:20::/64")
+
+	otherV4 = netip.MustParsePrefix("10.30.0.0/24")
+	otherV6 = netip.MustParsePrefix("fd00:30::/64")
 )
 
 const (

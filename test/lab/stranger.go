@@ -14,6 +14,16 @@ import (
 // laptop. It has an address of its own and, on eth0, the addresses given, for which its
 // kernel answers.
 func (l *Lab) AddHost(ctx context.Context, name string, addresses ...netip.Addr) (*Host, error) {
+	return l.addHost(ctx, plannedHost{name: name, onLAN: true}, addresses...)
+}
+
+// AddHostOnOtherLAN is AddHost on the network of Options.OtherLAN.
+func (l *Lab) AddHostOnOtherLAN(ctx context.Context, name string, addresses ...netip.Addr) (*Host, error) {
+	return l.addHost(ctx, plannedHost{name: name, onOther: true}, addresses...)
+}
+
+func (l *Lab) addHost(ctx context.Context, plan plannedHost, addresses ...netip.Addr) (*Host, error) {
+	name := plan.name
 	if _, err := l.Host(name); err == nil {
 		return nil, fmt.Errorf("add host %s: the lab has one", name)
 	}
@@ -21,7 +31,8 @@ func (l *Lab) AddHost(ctx context.Context, name string, addresses ...netip.Addr)
 	if err != nil {
 		return nil, fmt.Errorf("add host %s: %w", name, err)
 	}
-	h, err := l.makeHost(ctx, plannedHost{name: name, octet: octet, onLAN: true})
+	plan.octet = octet
+	h, err := l.makeHost(ctx, plan)
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("add host %s: %w", name, err), l.deleteNetns(ctx, name))
 	}
@@ -39,7 +50,7 @@ func (l *Lab) AddHost(ctx context.Context, name string, addresses ...netip.Addr)
 // freeOctet is the last octet for a further host's address.
 func (l *Lab) freeOctet() (int, error) {
 	for octet := firstStrangerOctet; octet <= lastStrangerOctet; octet++ {
-		taken := func(h *Host) bool { return h.IPv4 == at(lanV4, octet).Addr() }
+		taken := func(h *Host) bool { return int(h.IPv4.As4()[3]) == octet }
 		if !slices.ContainsFunc(l.allHosts(), taken) {
 			return octet, nil
 		}

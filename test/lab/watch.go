@@ -90,7 +90,16 @@ func (w *Watcher) Seen() []Sighting {
 	return slices.Clone(w.seen)
 }
 
-// Stop ends the recording and returns all of it.
+// Take returns what was recorded since the last Take, and forgets it.
+func (w *Watcher) Take() []Sighting {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	seen := w.seen
+	w.seen = nil
+	return seen
+}
+
+// Stop ends the recording and returns all of it that Take did not.
 func (w *Watcher) Stop() []Sighting {
 	for _, s := range w.sockets {
 		s.file.Close()

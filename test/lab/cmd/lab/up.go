@@ -44,6 +44,7 @@ func upFlags(name, verb string, args []string) (lab.Options, bool, error) {
 	flags.IntVar(&o.BFD.Transmit, "bfd-transmit", 300, "what they send: a packet in so many ms")
 	flags.IntVar(&o.BFD.Multiplier, "bfd-multiplier", 3, "how many packets of BFD may be missed")
 	flags.BoolVar(&o.SecondLAN, "second-lan", false, "a second card, eth1, of every node on the LAN")
+	flags.BoolVar(&o.OtherLAN, "other-lan", false, "a second network, with a further card of every node and the client lan2")
 	flags.IntVar(&o.Controllers, "controllers", 1, "number of Ballast controllers")
 	flags.StringVar(&mode, "proxy-mode", mode, "kube-proxy's mode, nftables or iptables")
 	flags.BoolVar(&o.NoBallast, "no-ballast", false, "leave Ballast out")
