@@ -27,6 +27,7 @@ usage: bench allocation [FLAGS]   without nodes: %s
        bench speaker [FLAGS]      one node that announces in layer 2: %s
        bench failover [FLAGS]     nodes that fail: %s
        bench bgp [FLAGS]          nodes that announce to routers: %s
+       bench storm [FLAGS]        random faults, judged: exit status 2 if a bound was exceeded
 
 `
 
@@ -112,6 +113,8 @@ func main() {
 	switch {
 	case interrupted:
 		os.Exit(130) // like the lab, which is removed by now
+	case errors.Is(err, errViolations):
+		os.Exit(2)
 	case err != nil && !errors.Is(err, flag.ErrHelp):
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -128,6 +131,8 @@ func run(ctx context.Context, args []string) error {
 		return reference(ctx)
 	case announcerVerb:
 		return announcer(ctx, os.Stdin)
+	case stormVerb:
+		return runStorm(ctx, args[1:])
 	}
 	all := suites()
 	for _, s := range all {
@@ -141,7 +146,7 @@ func run(ctx context.Context, args []string) error {
 		return benchmark(ctx, s, options)
 	}
 	fmt.Fprintf(os.Stderr, usage, all[0].names(), all[1].names(), all[2].names(), all[3].names())
-	return fmt.Errorf("choose what to measure: %q is none of allocation, speaker, failover and bgp", verb)
+	return fmt.Errorf("choose what to measure: %q is none of allocation, speaker, failover, bgp and storm", verb)
 }
 
 func parse(s suite, args []string) (settings, error) {

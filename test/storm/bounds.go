@@ -1,0 +1,121 @@
+package storm
+
+import (
+	"slices"
+	"time"
+
+	"github.com/ballast-lb/ballast/test/lab"
+)
+
+// Bounds that do not depend on what is going on.
+const (
+	// noise is what the witness cannot tell from nothing: a question or answer that a busy machine kept for three ticks.
+	noise = 300 * time.Millisecond
+	// twoLimit is how long two nodes may answer after any fault began or ended: owners who hear each other settle it
+	// within a second of the first frame, and a planned move makes before it breaks.
+	twoLimit = time.Second
+	// conditionLimit is how long a condition may be untrue while a speaker that knows better can write it.
+	conditionLimit = 5 * time.Second
+	// conditionWithoutAPI: nobody who knows can write it. A Speaker is called Unknown after 90 s, then the controller does.
+	conditionWithoutAPI = 95 * time.Second
+	// settleTime after the last fault is left to service proxies and clients before a failed connection or a move counts.
+	settleTime = 10 * time.Second
+	// connectionLimit is how long a target may be without a successful connection in calm: one lost attempt and the next.
+	connectionLimit = 3 * time.Second
+)
+
+// bound is for how long nobody may answer because a fault begins or ends: when nothing else goes on, and beside others,
+// when the first successor may be unfit as well, or quorum missing for 3 s.
+type bound struct {
+	begin, end       time.Duration
+	besideOthers     time.Duration // for either
+	why              string
+	otherNetworkOnly time.Duration // begin, if the fault spares the network of gossip; 0: as begin
+}
+
+// bounds is the table. Kinds that stand here with zeros excuse nothing.
+func bounds() map[Kind]bound {
+	const s = time.Second
+	dead := "the death of a node is noticed and its addresses are taken within a second"
+	return map[Kind]bound{
+		CableCut:     {begin: s, besideOthers: 4 * s, otherNetworkOnly: 3 * s, why: dead + "; an interface without gossip is asked each second, three times"},
+		SendsNothing: {begin: s, besideOthers: 4 * s, otherNetworkOnly: 3 * s, why: "as a cut cable"},
+		NodeFrozen:   {begin: s, end: s, besideOthers: 4 * s, why: "as a death; who wakes first asks who answers meanwhile"},
+		PowerLost:    {begin: s, besideOthers: 4 * s, why: dead},
+		ReceivesNothing: {begin: 3 * s, besideOthers: 4 * s, otherNetworkOnly: 3 * s,
+			why: "its heartbeats are heard, so only the LAN's questions tell: each second, three times"},
+		Split:            {begin: s, end: s, besideOthers: 4 * s, why: "as a death for either side; without quorum 3 s more; at the end one yields"},
+		PairParted:       {begin: 0, end: s, besideOthers: s, why: "others hear both: nothing is to be moved"},
+		GossipSplit:      {besideOthers: s, why: "the LAN says that the nodes live: nothing is to be moved"},
+		GossipDropped:    {besideOthers: s, why: "the LAN says that the node lives: nothing is to be moved"},
+		GossipRejected:   {besideOthers: s, why: "as dropped: a refusal says nothing of the other speaker"},
+		SpeakerFrozen:    {begin: s, end: s, besideOthers: 2 * s, why: "a deputy answers once the silence is noticed; who wakes first asks"},
+		SpeakerSlow:      {begin: s, end: s, besideOthers: 2 * s, why: "its answers are late; a deputy may step in and out"},
+		SpeakerRestarted: {begin: s, end: s, besideOthers: 2 * s, why: "a deputy answers until it is back"},
+		SpeakerKilled:    {begin: s, end: s, besideOthers: 2 * s, why: "a deputy answers until it is back"},
+		SpeakerStopped:   {begin: s, end: s, besideOthers: 2 * s, why: "a deputy answers until it is back, another node after the grace period"},
+		Renumbered:       {begin: s, end: s, besideOthers: 2 * s, why: "others may ask the old address once"},
+		WrongMask:        {begin: s, end: s, besideOthers: 3 * s, why: "the interface may no longer fit: a planned move"},
+		APILost:          {why: "what is announced stays"},
+		APILostByAll:     {why: "what is announced stays"},
+		APIStopped:       {why: "what is announced stays"},
+	}
+}
+
+// excuse is what one transition of a fault excuses.
+func (f Fault) excuse(ends, alone bool) time.Duration {
+	b := bounds()[f.Kind]
+	switch {
+	case !alone:
+		return max(b.begin, b.end, b.besideOthers)
+	case ends:
+		return b.end
+	case b.otherNetworkOnly > 0 && !slices.Contains(f.LANs, lab.FirstLAN):
+		return b.otherNetworkOnly
+	}
+	return b.begin
+}
+
+// mute says whether the node cannot answer the witness of a network while the fault lasts. The witness, the control
+// plane and n1 are on the same side of every split.
+func (f Fault) mute(node string, lan lab.LAN) bool {
+	switch f.Kind {
+	case CableCut, SendsNothing, ReceivesNothing, Split:
+		return f.concerns(node) && f.on(lan)
+	case NodeFrozen, PowerLost:
+		return f.concerns(node)
+	}
+	return false
+}
+
+// awaySpeaker says whether the node's speaker does not run while the fault lasts.
+func (f Fault) awaySpeaker(node string) bool {
+	return slices.Contains([]Kind{SpeakerFrozen, SpeakerStopped, SpeakerKilled, SpeakerRestarted}, f.Kind) && f.concerns(node)
+}
+
+// unheard says whether others may not hear the node's gossip though its kernel answers.
+func (f Fault) unheard(node string) bool {
+	switch f.Kind {
+	case GossipDropped, GossipRejected, GossipSplit:
+		return f.concerns(node)
+	case Split, CableCut, SendsNothing, ReceivesNothing:
+		return f.concerns(node) && f.on(lab.FirstLAN)
+	}
+	return false
+}
+
+// withoutAPI says whether the node's speaker cannot write.
+func (f Fault) withoutAPI(node string) bool {
+	switch f.Kind {
+	case APILost, APILostByAll, APIStopped, NodeFrozen, PowerLost:
+		return f.concerns(node)
+	case Split, CableCut, SendsNothing, ReceivesNothing:
+		return f.concerns(node) && f.on(lab.FirstLAN)
+	}
+	return false
+}
+
+// parts says whether two nodes cannot hear each other though a witness of the network hears both.
+func (f Fault) parts(a, b string) bool {
+	return f.Kind == PairParted && f.concerns(a) && f.concerns(b)
+}
