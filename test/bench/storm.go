@@ -149,8 +149,8 @@ func rage(ctx context.Context, o stormSettings, bed *storm.Bed, entries []storm.
 
 // printRound prints a round's faults and what was wrong.
 func printRound(e storm.Entry) {
-	fmt.Printf("seed %d, round %d, from %s: %d faults, %d violations, the witness was late by at most %s\n", e.Seed, e.Round,
-		e.Began.Format("15:04:05.000"), len(e.Faults), len(e.Violations), e.Late.Round(time.Millisecond))
+	fmt.Printf("seed %d, round %d, from %s: %d faults, %d violations, the witness was late by at most %s, load %s\n", e.Seed, e.Round,
+		e.Began.Format("15:04:05.000"), len(e.Faults), len(e.Violations), e.Late.Round(time.Millisecond), e.Load)
 	for _, h := range e.Faults {
 		fmt.Printf("  %6.1f s to %6.1f s  %s\n", h.Began.Seconds(), h.Ended.Seconds(), h.Fault)
 	}

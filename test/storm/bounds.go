@@ -9,8 +9,8 @@ import (
 
 // Bounds that do not depend on what is going on.
 const (
-	// noise is what the witness cannot tell from nothing: a question or answer that a busy machine kept for three ticks.
-	noise = 300 * time.Millisecond
+	// noise is what the witness cannot tell from nothing: a question or answer that a busy machine kept for some ticks.
+	noise = 400 * time.Millisecond
 	// twoLimit is how long two nodes may answer after any fault began or ended: owners who hear each other settle it
 	// within a second of the first frame, and a planned move makes before it breaks.
 	twoLimit = time.Second

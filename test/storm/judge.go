@@ -146,13 +146,20 @@ func runs(spans []Span, gap time.Duration, wanted func(Span) bool) []Period {
 	return out
 }
 
-// late is how much of a time the witness did not run.
+// around is how far from a time the witness's own delays still count: what keeps it from running keeps speakers, too, and
+// not always at the same moment.
+const around = 5 * time.Second
+
+// late is how much of a time the witness did not run, or the longest delay that it had about then if that is more.
 func (o Observation) late(p Period) time.Duration {
-	var sum time.Duration
+	var sum, longest time.Duration
 	for _, l := range o.Late {
 		sum += overlap(p, l)
+		if l.From < p.To+around && p.From < l.To+around {
+			longest = max(longest, l.To-l.From)
+		}
 	}
-	return sum
+	return max(sum, longest)
 }
 
 func overlap(a, b Period) time.Duration {

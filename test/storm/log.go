@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -22,6 +23,8 @@ type Entry struct {
 	Owners map[string][]Span `json:"owners"`
 	// Late is the longest time for which the witness did not run.
 	Late time.Duration `json:"late"`
+	// Load is the machine's load average over a minute at the end of the round.
+	Load string `json:"load,omitempty"`
 }
 
 // EntryOf is the log's entry of a round.
@@ -34,6 +37,9 @@ func EntryOf(seed uint64, round int, began time.Time, o Observation) Entry {
 	}
 	for _, l := range o.Late {
 		e.Late = max(e.Late, l.To-l.From)
+	}
+	if load, err := os.ReadFile("/proc/loadavg"); err == nil {
+		e.Load, _, _ = strings.Cut(string(load), " ")
 	}
 	return e
 }
