@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	"github.com/ballast-lb/ballast/test/lab"
 )
 
 func terminatedSpeaker(r *rig) { restartedSpeaker(r, "term", syscall.SIGTERM) }
@@ -83,6 +85,29 @@ func rollingRestart(r *rig) {
 	}
 	c.observe(500)
 	c.allFine()
+}
+
+// allKilled ends all speakers before the first of them is started again, so that no process is left that knows who owns
+// what. One node owns everything, as no placing of new addresses has it.
+func allKilled(r *rig) {
+	addresses := r.serve("all", 6)
+	r.gather(announcers()[0], addresses...)
+	c := r.watch(addresses...)
+	c.observe(200) // claims are kept within a second
+	var speakers []*lab.Process
+	for _, n := range r.lab.Nodes() {
+		speakers = append(speakers, r.process("speaker-"+n.Name))
+	}
+	for _, s := range speakers {
+		r.must(s.Stop(r.Context(), syscall.SIGKILL))
+	}
+	for _, s := range speakers {
+		r.must(s.Start())
+	}
+	r.awaitOwners(nil, addresses...)
+	r.settle()
+	c.observe(200)
+	c.nothingMoved()
 }
 
 // throttledSpeakers: speakers that get a tenth of the time are slow, not dead, and see no dead ones: first the

@@ -55,6 +55,7 @@ func scenarios() []scenario {
 		{"a speaker that crashes and starts moves nothing", killedSpeaker},
 		{"a deputy answers while the speaker is away", deputyAnswers},
 		{"a restart of all speakers one by one moves nothing", rollingRestart},
+		{"a crash of all speakers at once moves nothing", allKilled},
 		{"speakers that hardly get to run move nothing", throttledSpeakers},
 
 		{"the exclude label hands over without a failed connection", excludeLabel},

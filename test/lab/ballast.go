@@ -77,6 +77,13 @@ func (l *Lab) startBallast(ctx context.Context) error {
 		return nil
 	}
 	l.opts.Progress("starting Ballast's controller and speakers")
+	system, err := l.client.CoreV1().Namespaces().Get(ctx, metav1.NamespaceSystem, metav1.GetOptions{})
+	if err != nil {
+		return fmt.Errorf("tell the cluster from others: %w", err)
+	}
+	if err := l.state.recordCluster(string(system.UID)); err != nil {
+		return fmt.Errorf("record the cluster's uid: %w", err)
+	}
 	starts := []func(context.Context) error{}
 	for _, d := range l.daemons() {
 		kubeconfig := l.state.path(d.name + ".kubeconfig")

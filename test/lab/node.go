@@ -7,12 +7,16 @@ import (
 	"io"
 	"net/http"
 	"net/netip"
+	"os"
 	"slices"
 	"sync"
 	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/ballast-lb/ballast/internal/keep"
+	"github.com/ballast-lb/ballast/internal/name"
 )
 
 // Node is a host that is a node of the cluster.
@@ -169,10 +173,20 @@ func (n *Node) goDark(ctx context.Context) error {
 	return n.forget(ctx)
 }
 
-// forget drops what a machine's memory would lose: service rules and connections.
+// forget drops what a machine's memory would lose: service rules and connections, and what its speaker kept below /run.
 func (n *Node) forget(ctx context.Context) error {
 	_, err := n.lab.Exec(ctx, n.Name, "nft", "flush", "ruleset")
-	return err
+	if err != nil {
+		return err
+	}
+	uid, err := n.lab.state.cluster()
+	if err != nil || uid == "" {
+		return err
+	}
+	if err := os.RemoveAll(keep.Directory(uid, name.NodeName(n.Name))); err != nil {
+		return fmt.Errorf("forget the claims of %s: %w", n.Name, err)
+	}
+	return nil
 }
 
 // PowerOn boots the node after PowerOff or ShutDown: the cables that were in, heartbeat,

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/ballast-lb/ballast/internal/keep"
 )
 
 // stateRoot holds one folder and one lock file a lab.
@@ -82,10 +84,37 @@ func (s *state) path(parts ...string) string {
 // release gives up the lock. The lock file stays: removing it would race with the next owner.
 func (s *state) release() { s.lock.Close() }
 
-// clean kills recorded processes, deletes the prefix's namespaces and the folder.
+// clean kills recorded processes, deletes the prefix's namespaces, what speakers kept and the folder.
 func (s *state) clean(ctx context.Context) error {
 	s.killRecorded()
-	return errors.Join(s.deleteNamespaces(ctx), os.RemoveAll(s.dir))
+	return errors.Join(s.deleteNamespaces(ctx), s.removeKept(), os.RemoveAll(s.dir))
+}
+
+// recordCluster notes the uid of the cluster, which names the folder where its speakers keep claims.
+func (s *state) recordCluster(uid string) error {
+	return os.WriteFile(s.path("cluster"), []byte(uid), 0o600)
+}
+
+// cluster is what recordCluster noted, "" before that.
+func (s *state) cluster() (string, error) {
+	uid, err := os.ReadFile(s.path("cluster"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("read the cluster's uid: %w", err)
+	}
+	return string(uid), nil
+}
+
+// removeKept removes what the cluster's speakers kept, and the folder above once no cluster has anything there.
+func (s *state) removeKept() error {
+	uid, err := s.cluster()
+	if err != nil || uid == "" {
+		return err
+	}
+	if err := os.RemoveAll(filepath.Join(keep.Root, uid)); err != nil {
+		return fmt.Errorf("remove kept claims: %w", err)
+	}
+	_ = os.Remove(keep.Root) // fails if another cluster keeps something
+	return nil
 }
 
 func (s *state) deleteNamespaces(ctx context.Context) error {
