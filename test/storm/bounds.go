@@ -42,8 +42,10 @@ func bounds() map[Kind]bound {
 		SendsNothing: {begin: s, besideOthers: 4 * s, otherNetworkOnly: 3 * s, why: "as a cut cable"},
 		NodeFrozen:   {begin: s, end: s, besideOthers: 4 * s, why: "as a death; who wakes first asks who answers meanwhile"},
 		PowerLost:    {begin: s, besideOthers: 4 * s, why: dead},
-		ReceivesNothing: {begin: 3 * s, besideOthers: 4 * s, otherNetworkOnly: 3 * s,
-			why: "its heartbeats are heard, so only the LAN's questions tell: each second, three times"},
+		ReceivesNothing: {
+			begin: 3 * s, besideOthers: 4 * s, otherNetworkOnly: 3 * s,
+			why: "its heartbeats are heard, so only the LAN's questions tell: each second, three times",
+		},
 		Split:            {begin: s, end: s, besideOthers: 4 * s, why: "as a death for either side; without quorum 3 s more; at the end one yields"},
 		PairParted:       {begin: 0, end: s, besideOthers: s, why: "others hear both: nothing is to be moved"},
 		GossipSplit:      {besideOthers: s, why: "the LAN says that the nodes live: nothing is to be moved"},

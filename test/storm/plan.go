@@ -35,10 +35,26 @@ type choice struct {
 
 func choices() []choice {
 	return []choice{
-		{CableCut, 4}, {SendsNothing, 3}, {ReceivesNothing, 3}, {Split, 4}, {PairParted, 3}, {GossipSplit, 3},
-		{GossipDropped, 2}, {GossipRejected, 3}, {SpeakerFrozen, 3}, {SpeakerSlow, 2}, {SpeakerRestarted, 2},
-		{SpeakerKilled, 3}, {SpeakerStopped, 2}, {NodeFrozen, 3}, {PowerLost, 4}, {Renumbered, 2}, {WrongMask, 2},
-		{APILost, 3}, {APILostByAll, 2}, {APIStopped, 1},
+		{CableCut, 4},
+		{SendsNothing, 3},
+		{ReceivesNothing, 3},
+		{Split, 4},
+		{PairParted, 3},
+		{GossipSplit, 3},
+		{GossipDropped, 2},
+		{GossipRejected, 3},
+		{SpeakerFrozen, 3},
+		{SpeakerSlow, 2},
+		{SpeakerRestarted, 2},
+		{SpeakerKilled, 3},
+		{SpeakerStopped, 2},
+		{NodeFrozen, 3},
+		{PowerLost, 4},
+		{Renumbered, 2},
+		{WrongMask, 2},
+		{APILost, 3},
+		{APILostByAll, 2},
+		{APIStopped, 1},
 	}
 }
 
