@@ -24,6 +24,8 @@ const (
 	fellowsMax = 5
 	// wideMax is how many nodes more are asked when one does not answer.
 	wideMax = 2
+	// meetEvery is how often an interface asks that is new, so that it knows some hosts soon.
+	meetEvery = 100 * time.Millisecond
 	// deafLook is how often it is looked for interfaces and for what others say at least.
 	deafLook = time.Second
 	// roundMax is the longest time for which a round may last: of a longer one it is not known whether
@@ -148,7 +150,11 @@ func (h *hearing) run(ctx context.Context) error {
 // due returns the next round of an interface, and how long it is until then.
 func (h *hearing) due(i link.Interface, w *watched) (asked, time.Duration) {
 	fellows := h.fellows(i)
+	circle := fellows[:min(len(fellows), fellowsMax)]
 	wait, wide := w.next(len(fellows) + 1)
+	if !w.met(circle) {
+		wait = min(wait, meetEvery)
+	}
 	wait -= time.Since(w.last)
 	for _, f := range fellows {
 		if f.deaf && !w.warned[f.node] {
@@ -159,7 +165,6 @@ func (h *hearing) due(i link.Interface, w *watched) (asked, time.Duration) {
 	if wait > 0 {
 		return asked{}, wait
 	}
-	circle := fellows[:min(len(fellows), fellowsMax)]
 	round := asked{from: i, fellows: fellows}
 	for n := range min(len(circle), 1+wideMax) {
 		f := circle[(w.turn+n)%len(circle)]
@@ -175,6 +180,11 @@ func (h *hearing) due(i link.Interface, w *watched) (asked, time.Duration) {
 		round.gateways = h.gatewaysOf(i, w)
 	}
 	return round, 0
+}
+
+// met says whether enough have answered for their silence to tell something, or all were asked twice.
+func (w *watched) met(circle []fellow) bool {
+	return w.turn >= 2*len(circle) || len(w.answered) >= min(len(circle), 1+wideMax)
 }
 
 // gatewaysOf are the gateways of an interface as last read.

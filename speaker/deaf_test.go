@@ -180,6 +180,25 @@ func TestWhatMakesAFellowDeafIsLookedForAtOnce(t *testing.T) {
 	})
 }
 
+func TestANewInterfaceSoonKnowsWhoAnswers(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		l := listen(t, "", lives(2), lives(3), lives(4))
+		time.Sleep(time.Second)
+		l.wire.set(func() {
+			l.wire.others = true
+			l.wire.silent = map[netip.Addr]bool{}
+			for _, n := range []string{"10.0.0.2", "10.0.0.3", "10.0.0.4"} {
+				l.wire.silent[netip.MustParseAddr(n)] = true
+			}
+		})
+		time.Sleep(6 * time.Second)
+		if len(l.deaf()) == 0 {
+			t.Error("it is not deaf")
+		}
+	})
+}
+
 func TestTwoHundredNodesAskLittleInCalm(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
