@@ -109,3 +109,50 @@ func TestTheOthersLearnThatANodeIsDeaf(t *testing.T) {
 		t.Error("it takes nothing from a deaf owner")
 	}
 }
+
+func TestWhoHearsFirstAgainTakesNothingFromTheOthers(t *testing.T) {
+	t.Parallel()
+	report := func(n name.NodeName, number uint64, deaf bool) announce.Report {
+		i := announce.Interface{Name: "eth0", Up: true, Deaf: deaf, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}}
+		return announce.Report{Node: n, Number: number, Interfaces: []announce.Interface{i}, Proxy: announce.ProxyReady}
+	}
+	for name, tt := range map[string]struct {
+		answers, recovers bool // the owner
+		takes             bool
+	}{
+		"the owner's node answers, and soon hears too": {true, true, false},
+		"the owner's node answers, but stays deaf":     {true, false, true},
+		"the owner's node does not answer":             {false, false, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			self := announce.SelfKnown{Settled: true, Proxy: announce.ProxyReady, Interfaces: report("b", 0, true).Interfaces}
+			s := speaker("b", announce.Known{Service: service(lan)}, owned(1<<16), announce.QuorumMeasured{}, self)
+			now := begin().Add(time.Minute)
+			step := func(facts ...announce.Fact) {
+				now = now.Add(50 * time.Millisecond)
+				s.Step(now, facts...)
+				if due := s.Unmeasured(now); len(due) > 0 {
+					known := announce.QuorumKnown{Interface: "eth0", Has: true, Witness: true, Asked: due[0].Suspects}
+					if tt.answers {
+						known.Answered = known.Asked
+					}
+					s.Step(now, known)
+				}
+			}
+			step(announce.Heard{News: announce.News{Reports: []announce.Report{report("a", 1, true), report("c", 1, true)}}})
+			step()
+			self.Interfaces = report("b", 0, false).Interfaces
+			step(self)
+			for i := range 100 {
+				if i == 20 && tt.recovers {
+					step(announce.Heard{News: announce.News{Reports: []announce.Report{report("a", 2, false)}}})
+				}
+				step()
+			}
+			if took := s.Owns() > 0; took != tt.takes {
+				t.Errorf("took it: %v", took)
+			}
+		})
+	}
+}

@@ -40,7 +40,7 @@ type QuorumKnown struct {
 // Measurement is a quorum that is to be measured.
 type Measurement struct {
 	Interface string
-	// Suspects are nodes that were found dead, and own what others would claim.
+	// Suspects are nodes that were found dead or are deaf, and own what others would claim.
 	Suspects []name.NodeName
 }
 
@@ -121,9 +121,11 @@ func (q Quorum) counts(suspect name.NodeName, now time.Time) bool {
 	return now.Before(q.At.Add(quorumTime)) && (suspect == "" || slices.Contains(q.Asked, suspect))
 }
 
-// suspect is the owner of a unit if it was found dead, and may not know of it.
+// suspect is the owner of a unit if it was found dead, and may not know of it, or if it is deaf: one that
+// answers all the same is about to hear again, as after an outage of the whole network.
 func (v *View) suspect(owner name.NodeName) name.NodeName {
-	if n, known := v.node(owner); known && n.Health == Dead && n.Drain == "" {
+	n, known := v.node(owner)
+	if known && n.Drain == "" && (n.Health == Dead || slices.ContainsFunc(n.Interfaces, func(i Interface) bool { return i.Deaf })) {
 		return owner
 	}
 	return ""
