@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
 )
 
 // Backend says what pod to run. Node is needed, and App or Labels.
@@ -150,7 +151,13 @@ type podState struct {
 	addresses       []netip.Addr
 }
 
+// publishPod writes a Pod's status, again if somebody else has written it meanwhile, as the control
+// plane does to the Pods of a node that is lost.
 func publishPod(ctx context.Context, client kubernetes.Interface, s podState) error {
+	return retry.RetryOnConflict(retry.DefaultRetry, func() error { return publishPodOnce(ctx, client, s) })
+}
+
+func publishPodOnce(ctx context.Context, client kubernetes.Interface, s podState) error {
 	pods := client.CoreV1().Pods(s.namespace)
 	pod, err := pods.Get(ctx, s.name, metav1.GetOptions{})
 	if err != nil {
