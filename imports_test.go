@@ -36,6 +36,7 @@ func mayImport() map[string][]string {
 		"internal/ether":      {packet, bpf, unix},
 		"internal/arp":        {ether, bpf},
 		"internal/ndp":        {ether, bpf, unix},
+		"internal/pathcheck":  {name, bpf, unix},
 		"internal/lan":        {ether, link, bpf, unix},
 		"internal/layer2":     {name, announce, arp, ndp, link, logr, "golang.org/x/time/rate"},
 		"internal/membership": {name, logr, "github.com/hashicorp/memberlist"},
