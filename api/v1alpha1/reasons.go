@@ -102,6 +102,9 @@ const (
 	// ReasonServiceProxyUnknown: nobody listens where the owner's service proxy should; the
 	// address is announced all the same. Also of a Speaker's ServiceProxyReady=True.
 	ReasonServiceProxyUnknown Reason = "ServiceProxyUnknown"
+	// ReasonNotDelivered: connections to the address, tried by the owner itself before its first
+	// announcement, did not get through its service proxy; the address is announced all the same.
+	ReasonNotDelivered Reason = "NotDelivered"
 	// ReasonAddressConflict: another host uses the address. False: it did before the address
 	// was announced for the first time, which it therefore is not. True: it came later; the
 	// owner goes on answering.

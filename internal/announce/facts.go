@@ -71,6 +71,7 @@ type NamespacesKnown struct{ Labels map[string]labels.Set }
 type GraceKnown struct{ Grace, Shutdown time.Duration }
 
 func (f Known) tell(s *State, now time.Time, t *touched) {
+	s.expect(s.services[f.Service.Key], f.Service)
 	s.change(f.Service.Key, now, t, func() {
 		s.services[f.Service.Key] = f.Service
 		for _, a := range f.Service.Addresses {
@@ -81,6 +82,7 @@ func (f Known) tell(s *State, now time.Time, t *touched) {
 
 func (f Gone) tell(s *State, now time.Time, t *touched) {
 	s.change(f.Service, now, t, func() {})
+	delete(s.delivery, f.Service)
 	t.gone = append(t.gone, f.Service)
 }
 

@@ -25,6 +25,8 @@ type Decision struct {
 	// Claimed says that the owner has claimed the unit. Before, it must not say that it answers: it
 	// would then take the address for one that was answered before.
 	Claimed bool
+	// Delivery says whether the view's node is known to deliver what it announces; State fills it in.
+	Delivery Delivery
 	// Verdict is about the whole cluster. The zero value: there is nothing to say of a
 	// Service that holds no address.
 	Verdict Verdict

@@ -30,6 +30,9 @@ type State struct {
 	services map[name.ServiceKey]Service
 	holders  map[netip.Addr][]name.ServiceKey
 	decided  map[name.ServiceKey]Decision
+	// delivery is what is known of the Services of which that is a question; checks says that it is found out.
+	delivery map[name.ServiceKey]Delivery
+	checks   bool
 
 	units  map[netip.Addr]*unit
 	unitOf map[name.ServiceKey]*unit
@@ -83,7 +86,7 @@ type unit struct {
 func NewState(self name.NodeName) *State {
 	return &State{
 		view:     View{Self: self, Owned: map[name.NodeName]int{}},
-		services: map[name.ServiceKey]Service{}, holders: map[netip.Addr][]name.ServiceKey{}, decided: map[name.ServiceKey]Decision{},
+		delivery: map[name.ServiceKey]Delivery{}, services: map[name.ServiceKey]Service{}, holders: map[netip.Addr][]name.ServiceKey{}, decided: map[name.ServiceKey]Decision{},
 		units: map[netip.Addr]*unit{}, unitOf: map[name.ServiceKey]*unit{},
 		waiting: map[*unit]bool{}, measuring: map[*unit]bool{}, dirty: map[*unit]bool{},
 		claims: newClaims(), reports: map[name.NodeName]Report{}, deputized: map[name.NodeName]int{},
@@ -190,6 +193,7 @@ func (s *State) plan(u *unit, now time.Time, changes []Change) []Change {
 	u.answered, u.answers = u.answered || u.answers, false
 	for i, d := range p.Decisions {
 		key := u.services[i]
+		s.withhold(&full.Services[i], &d)
 		u.answers = u.answers || len(d.Layer2) > 0 && d.Owner == s.view.Self
 		before, known := s.decided[key]
 		s.decided[key] = d
