@@ -200,6 +200,13 @@ func (p *proxy) known() bool {
 	return p.check.asked || p.check.mode == v1alpha1.ServiceProxyOff
 }
 
+// off says that the settings say that there is none to ask. It is safe for concurrent use.
+func (p *proxy) off() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.check.mode == v1alpha1.ServiceProxyOff
+}
+
 // configure takes the settings. It is safe for concurrent use, and does not block.
 func (p *proxy) configure(s config.Settings) {
 	p.update(func(now time.Time) {

@@ -88,7 +88,7 @@ func (a *proxyAsker) askMetrics(ctx context.Context, families []corev1.IPFamily)
 	}
 	synced := readSynced(p.body)
 	for _, f := range families {
-		if !synced[f] && !synced[""] {
+		if synced[f].IsZero() && synced[""].IsZero() {
 			return p.answers(proxyWaits, "says that it has not programmed %s yet", f)
 		}
 	}
@@ -217,10 +217,25 @@ func (h health) lacks(families []corev1.IPFamily) string {
 	return ""
 }
 
-// readSynced reads from kube-proxy's metrics (Prometheus text format) which families have been
-// programmed; "" stands for all, where they are not told apart.
-func readSynced(metrics []byte) map[corev1.IPFamily]bool {
-	synced := map[corev1.IPFamily]bool{}
+// lastSync is since when kube-proxy has programmed every family that it ever has; zero: that is not known.
+func (a *proxyAsker) lastSync(ctx context.Context) time.Time {
+	p, err := a.get(ctx, a.metrics)
+	if err != nil || p.status != http.StatusOK {
+		return time.Time{}
+	}
+	var earliest time.Time
+	for _, at := range readSynced(p.body) {
+		if earliest.IsZero() || at.Before(earliest) {
+			earliest = at
+		}
+	}
+	return earliest
+}
+
+// readSynced reads from kube-proxy's metrics (Prometheus text format) when each family was programmed last, of those
+// that have been; "" stands for all, where they are not told apart.
+func readSynced(metrics []byte) map[corev1.IPFamily]time.Time {
+	synced := map[corev1.IPFamily]time.Time{}
 	for line := range bytes.Lines(metrics) {
 		rest, is := strings.CutPrefix(string(line), syncMetric)
 		if !is {
@@ -236,7 +251,8 @@ func readSynced(metrics []byte) map[corev1.IPFamily]bool {
 		if len(fields) == 0 || !strings.HasPrefix(rest, " ") {
 			continue
 		}
-		if when, err := strconv.ParseFloat(fields[0], 64); err != nil || !(when > 0) {
+		when, err := strconv.ParseFloat(fields[0], 64)
+		if err != nil || !(when > 0 && when < 1e12) { // seconds since 1970
 			continue
 		}
 		family := corev1.IPFamily("")
@@ -244,7 +260,7 @@ func readSynced(metrics []byte) map[corev1.IPFamily]bool {
 			value, _, _ = strings.Cut(value, `"`)
 			family = corev1.IPFamily(value)
 		}
-		synced[family] = true
+		synced[family] = time.UnixMicro(int64(when * 1e6))
 	}
 	return synced
 }

@@ -57,6 +57,7 @@ type speaker struct {
 	hearing   *hearing
 	reach     *reach
 	proxy     *proxy
+	delivery  *delivery
 	status    *status
 	written   *kube.Announced
 	keeping   *keeping
@@ -126,13 +127,17 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 	s.written = kube.NewAnnounced(kube.AnnouncedConfig{
 		Client: mgr.GetClient(), Class: o.Class, Log: log.WithName("announced"),
 		Recorder: mgr.GetEventRecorder("ballast-speaker"),
-		Writes:   func(d announce.Decision) bool { return d.Owner == self.node && d.Claimed },
+		Writes: func(d announce.Decision) bool {
+			return d.Owner == self.node && d.Claimed && d.Delivery != announce.Awaited
+		},
 	})
+	s.delivery = newDelivery(mgr.GetClient(), self, s.proxy, log.WithName("delivery"))
+	s.delivery.tell = s.engine.Tell
 	s.engine.Self, s.engine.Cache, s.engine.Log = self.node, mgr.GetCache(), log.WithName("engine")
 	s.engine.Apply, s.engine.Spread, s.engine.Measure = s.apply, s.gossip.spread, s.quorums.want
 	s.keeping = &keeping{file: keep.File{Directory: keep.Directory(self.cluster, self.node), Node: self.node}, query: s.query, log: log.WithName("keeping")}
 	// Until told, nobody is known to live.
-	s.engine.First = append([]announce.Fact{announce.MembersKnown{}, announce.SelfKnown{}, announce.QuorumMeasured{}}, s.keeping.recall(time.Now())...)
+	s.engine.First = append([]announce.Fact{announce.MembersKnown{}, announce.SelfKnown{}, announce.QuorumMeasured{}, announce.DeliveryChecked{}}, s.keeping.recall(time.Now())...)
 	s.engine.Gatherer = &kube.Gatherer{
 		Client: mgr.GetClient(), Class: o.Class, Namespace: o.Namespace,
 		Facts: s.engine.Tell, Compiled: s.configure,
@@ -152,7 +157,7 @@ func serverURL(cfg *rest.Config) string {
 func (s *speaker) setUp(ctx context.Context, mgr manager.Manager) error {
 	runnables := []manager.RunnableFunc{
 		s.engine.Start, s.written.Start, s.gossip.Start, s.status.Start, s.proxy.Start,
-		s.quorums.run, s.hearing.run, s.reach.run, s.links.Run, s.layer2.Run, s.routers.Run,
+		s.quorums.run, s.hearing.run, s.reach.run, s.delivery.run, s.links.Run, s.layer2.Run, s.routers.Run,
 		s.sessions.follow, s.peering.Run, s.keeping.run, s.watch,
 	}
 	var errs []error
@@ -190,6 +195,7 @@ func (s *speaker) apply(state *announce.State, changes []announce.Change) {
 	}
 	s.gossip.setDeputized(state.Deputized())
 	s.owns.Store(int64(state.Owns()))
+	s.delivery.want(changes)
 	s.written.Put(changes)
 	s.synced.Store(true)
 }

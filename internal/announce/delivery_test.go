@@ -15,8 +15,11 @@ func checking(facts ...announce.Fact) *announce.State {
 	bgp(nil)(&w)
 	s := announce.NewState("a")
 	s.Step(begin(), append([]announce.Fact{
-		announce.DeliveryChecked{}, announce.Configured{Config: w.Config}, announce.NamespacesKnown{Labels: w.Namespaces},
-		announce.GraceKnown{Grace: 30 * time.Second}, three(), alive("a", "b", "c"),
+		announce.DeliveryChecked{},
+		announce.Configured{Config: w.Config},
+		announce.NamespacesKnown{Labels: w.Namespaces},
+		announce.GraceKnown{Grace: 30 * time.Second},
+		three(), alive("a", "b", "c"),
 	}, facts...)...)
 	return s
 }
