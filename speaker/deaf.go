@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	// fellowsMax is how many nodes an interface asks by turns: others ask other ones.
+	// fellowsMax is how many nodes an interface asks, one after the other: other nodes ask other ones.
 	fellowsMax = 5
 	// wideMax is how many nodes more are asked when one does not answer.
 	wideMax = 2
@@ -327,20 +327,21 @@ func (h *hearing) fellows(from link.Interface) []fellow {
 		if n.Name == h.self || n.Health == announce.Dead {
 			continue
 		}
-		best := -1
-		for at, theirs := range n.Interfaces {
-			if _, there := on(from, announce.Node{Interfaces: n.Interfaces[at : at+1]}); there && (best < 0 || theirs.Hears()) {
-				if best = at; theirs.Hears() {
-					break
-				}
+		f, there := fellow{}, false
+		for _, theirs := range n.Interfaces {
+			at, beside := beside(from, theirs)
+			if !beside || there && !theirs.Hears() {
+				continue
+			}
+			f, there = fellow{at: at, deaf: !theirs.Hears()}, true
+			if theirs.Hears() {
+				break
 			}
 		}
-		if best < 0 {
+		if !there {
 			continue
 		}
-		f := fellow{node: n.Name, well: n.Health == announce.Alive, deaf: !n.Interfaces[best].Hears(), rank: h.rank(n.Name)}
-		f.at, _ = on(from, announce.Node{Interfaces: n.Interfaces[best : best+1]})
-		f.well = f.well && !f.deaf
+		f.node, f.rank, f.well = n.Name, h.rank(n.Name), n.Health == announce.Alive && !f.deaf
 		list = append(list, f)
 	}
 	slices.SortFunc(list, func(x, y fellow) int {

@@ -127,18 +127,10 @@ func (n *neighbors) questions(node name.NodeName, held netip.Addr) (list []lan.Q
 		return nil
 	}
 	for _, theirs := range (*nodes)[i].Interfaces {
-		if theirs.MAC == (announce.MAC{}) {
-			continue
-		}
 		for _, ours := range n.interfaces() {
-			p := slices.IndexFunc(theirs.Prefixes, func(p netip.Prefix) bool { return shares(ours, p) })
-			if p < 0 {
-				continue
+			if at, there := beside(ours, theirs); there {
+				list = append(list, lan.Question{From: ours, Neighbor: at, Speaker: held, Others: n.others(*nodes, node, ours)})
 			}
-			list = append(list, lan.Question{
-				From: ours, Neighbor: lan.Neighbor{Address: theirs.Prefixes[p].Addr(), MAC: link.MAC(theirs.MAC)}, Speaker: held,
-				Others: n.others(*nodes, node, ours),
-			})
 		}
 	}
 	return list
@@ -173,23 +165,44 @@ func shares(i link.Interface, p netip.Prefix) bool {
 // others are hosts other than a node that may answer on an interface: the gateways, and some nodes
 // at random.
 func (n *neighbors) others(nodes []announce.Node, but name.NodeName, i link.Interface) []netip.Addr {
-	list, err := link.Gateways(i.Index)
-	if err != nil {
-		n.log.V(1).Info("cannot list gateways", "interface", i.Name, "error", err.Error())
-	}
+	list := gatewaysOn(i, n.log)
 	var fellows []netip.Addr
 	for _, node := range nodes {
 		if node.Name == but || node.Name == n.self {
 			continue
 		}
-		for _, theirs := range node.Interfaces {
-			if j := slices.IndexFunc(theirs.Prefixes, func(p netip.Prefix) bool { return shares(i, p) }); j >= 0 {
-				fellows = append(fellows, theirs.Prefixes[j].Addr())
-				break
-			}
+		if at, there := on(i, node); there {
+			fellows = append(fellows, at.Address)
 		}
 	}
 	rand.Shuffle(len(fellows), func(x, y int) { fellows[x], fellows[y] = fellows[y], fellows[x] })
-	list = append(list, fellows[:min(len(fellows), othersMax)]...)
+	return append(list, fellows[:min(len(fellows), othersMax)]...)
+}
+
+// gatewaysOn returns the default gateways on an interface that can be asked for: those without a zone.
+func gatewaysOn(i link.Interface, log logr.Logger) []netip.Addr {
+	list, err := link.Gateways(i.Index)
+	if err != nil {
+		log.V(1).Info("cannot list gateways", "interface", i.Name, "error", err.Error())
+	}
 	return slices.DeleteFunc(list, func(a netip.Addr) bool { return a.Zone() != "" })
+}
+
+// on returns where a node is to be asked on the network of an interface, if it is there.
+func on(from link.Interface, n announce.Node) (lan.Neighbor, bool) {
+	for _, theirs := range n.Interfaces {
+		if at, there := beside(from, theirs); there {
+			return at, true
+		}
+	}
+	return lan.Neighbor{}, false
+}
+
+// beside returns where an interface of a node is to be asked, if it is on the network of our own.
+func beside(from link.Interface, theirs announce.Interface) (lan.Neighbor, bool) {
+	p := slices.IndexFunc(theirs.Prefixes, func(p netip.Prefix) bool { return shares(from, p) })
+	if p < 0 || theirs.MAC == (announce.MAC{}) || link.MAC(theirs.MAC) == from.MAC {
+		return lan.Neighbor{}, false
+	}
+	return lan.Neighbor{Address: theirs.Prefixes[p].Addr(), MAC: link.MAC(theirs.MAC)}, true
 }

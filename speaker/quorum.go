@@ -32,7 +32,7 @@ type quorums struct {
 	log        logr.Logger
 	due        chan []announce.Measurement
 
-	has sync.Map // of the last measurement of each interface, for the metrics: string to bool
+	has sync.Map // what was logged last of each interface: string to bool
 }
 
 // want has measured what is due; it never blocks, and what is not begun is wanted again later.
@@ -52,18 +52,18 @@ func (q *quorums) run(ctx context.Context) error {
 	var measuring sync.WaitGroup
 	defer measuring.Wait()
 	running, ended := map[string]bool{}, make(chan string)
-	var waiting []announce.Measurement
 	for {
+		var due []announce.Measurement
 		select {
 		case <-ctx.Done():
 			return nil
-		case waiting = <-q.due:
+		case due = <-q.due:
 		case done := <-ended:
 			delete(running, done)
 		}
-		for _, m := range waiting {
+		for _, m := range due {
 			if running[m.Interface] {
-				continue
+				continue // what that does not tell is wanted again
 			}
 			running[m.Interface] = true
 			measuring.Go(func() {
@@ -74,23 +74,17 @@ func (q *quorums) run(ctx context.Context) error {
 				}
 			})
 		}
-		waiting = slices.DeleteFunc(waiting, func(m announce.Measurement) bool { return running[m.Interface] })
 	}
 }
 
 // measure asks on one interface. An interface that cannot be asked on has no quorum.
 func (q *quorums) measure(ctx context.Context, m announce.Measurement) announce.QuorumKnown {
 	known := announce.QuorumKnown{Interface: m.Interface, Asked: m.Suspects}
-	at := slices.IndexFunc(q.interfaces(), func(i link.Interface) bool { return i.Name == m.Interface && i.Up })
-	if at < 0 {
+	from, found := q.interfaces().Find(m.Interface)
+	if !found || !from.Up {
 		return known
 	}
-	from := q.interfaces()[at]
-	gateways, err := link.Gateways(from.Index)
-	if err != nil {
-		q.log.V(1).Info("cannot list gateways", "interface", from.Name, "error", err.Error())
-	}
-	b := q.ballot(from, m.Suspects, gateways)
+	b := q.ballot(from, m.Suspects, gatewaysOn(from, q.log))
 	poll := lan.Poll{From: from, Hosts: b.hosts, Gateways: b.gateways, Enough: b.enough}
 	tally, err := q.asker.Poll(ctx, poll)
 	if err != nil && ctx.Err() == nil {
@@ -117,7 +111,7 @@ type ballot struct {
 
 // ballot draws whom to ask: all suspects that are on the network of an interface, and some others.
 func (q *quorums) ballot(from link.Interface, suspects []name.NodeName, gateways []netip.Addr) ballot {
-	b := ballot{roll: 1, gateways: slices.DeleteFunc(gateways, func(a netip.Addr) bool { return a.Zone() != "" })}
+	b := ballot{roll: 1, gateways: gateways}
 	var nodes []announce.Node
 	if known := q.nodes.Load(); known != nil {
 		nodes = slices.Clone(*known)
@@ -153,19 +147,6 @@ func order(x, y bool) int {
 		return -1
 	}
 	return 1
-}
-
-// on returns the address of a node to ask for on the network of an interface, if it is there.
-func on(from link.Interface, n announce.Node) (lan.Neighbor, bool) {
-	for _, theirs := range n.Interfaces {
-		if theirs.MAC == (announce.MAC{}) || link.MAC(theirs.MAC) == from.MAC {
-			continue
-		}
-		if p := slices.IndexFunc(theirs.Prefixes, func(p netip.Prefix) bool { return shares(from, p) }); p >= 0 {
-			return lan.Neighbor{Address: theirs.Prefixes[p].Addr(), MAC: link.MAC(theirs.MAC)}, true
-		}
-	}
-	return lan.Neighbor{}, false
 }
 
 // heard is how many of those who are no suspects have answered.

@@ -58,8 +58,8 @@ func (s *State) expect(before, now Service) {
 	}
 }
 
-// withhold takes out of a decision what the own node does not announce yet. Once it waits, it goes on to though another
-// has announced the Service meanwhile; before, that ends the matter.
+// withhold takes out of a decision what the own node does not announce yet. A node that waits does so to the end, even if
+// another has announced the Service meanwhile; for one that has not begun to wait, that ends the matter.
 func (s *State) withhold(service *Service, d *Decision) {
 	known, asked := s.delivery[service.Key]
 	if !asked || !s.checks {

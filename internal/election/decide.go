@@ -50,8 +50,8 @@ type Situation struct {
 	// a candidate.
 	Since time.Time
 	Now   time.Time
-	// Quorum is whether Self has one where it would answer. Who has it, and where, is found out
-	// before a claim alone: see Outcome.Measure.
+	// Quorum is whether Self has one where it would answer. It is measured only before a claim; see
+	// Outcome.Measure.
 	Quorum Quorum
 	// Usurped says that a claim of Self with a quorum was the best until one without was heard.
 	Usurped bool

@@ -142,7 +142,9 @@ func TestDecide(t *testing.T) {
 			Outcome{Owner: first, Answers: true},
 		},
 		"the successor is the deputy of a resting owner": {
-			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Resting, Until: now.Add(time.Second)},
+			Situation{
+				Self: second, Claim: owned, Candidates: without(first), Owner: Resting, Until: now.Add(time.Second),
+			},
 			Outcome{Owner: first, Deputy: second, Again: now.Add(time.Second)},
 		},
 		"a resting owner without anybody else keeps the unit": {
@@ -190,15 +192,23 @@ func TestDecide(t *testing.T) {
 			Outcome{Owner: first, Answers: true},
 		},
 		"an owner claims the unit by its new name": {
-			Situation{Self: first, Claim: Claim{Unit: unit(9), Owner: first, Successor: second, Epoch: epoch(7, 0)}, Candidates: three, Owner: Fit},
+			Situation{
+				Self: first, Claim: Claim{Unit: unit(9), Owner: first, Successor: second, Epoch: epoch(7, 0)}, Candidates: three, Owner: Fit,
+			},
 			Outcome{Owner: first, Answers: true, Claim: Claim{Unit: u, Owner: first, Successor: second, Epoch: then}},
 		},
 		"a clock that is behind does not hinder the next term": {
-			Situation{Self: second, Claim: Claim{Unit: u, Owner: first, Successor: second, Epoch: then + 5<<stepBits}, Candidates: without(first), Owner: Unfit, Since: now},
-			Outcome{Owner: second, Answers: true, Claim: Claim{Unit: u, Owner: second, Successor: third, Epoch: then + 6<<stepBits}},
+			Situation{
+				Self: second, Claim: Claim{Unit: u, Owner: first, Successor: second, Epoch: then + 5<<stepBits}, Candidates: without(first), Owner: Unfit, Since: now,
+			},
+			Outcome{
+				Owner: second, Answers: true, Claim: Claim{Unit: u, Owner: second, Successor: third, Epoch: then + 6<<stepBits},
+			},
 		},
 		"a quorum is measured before a claim": {
-			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Quorum: Unmeasured},
+			Situation{
+				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Quorum: Unmeasured,
+			},
 			Outcome{Owner: first, Measure: true},
 		},
 		"the first owner of a new unit measures before it claims and answers": {
@@ -206,19 +216,29 @@ func TestDecide(t *testing.T) {
 			Outcome{Owner: first, Measure: true},
 		},
 		"without a quorum a successor waits": {
-			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Quorum: Inquorate},
+			Situation{
+				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Quorum: Inquorate,
+			},
 			Outcome{Owner: first, Measure: true, Again: now.Add(Patience)},
 		},
 		"without a quorum a successor claims the next step in the end": {
-			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now.Add(-Patience), Quorum: Inquorate},
-			Outcome{Owner: second, Answers: true, Claim: Claim{Unit: u, Owner: second, Successor: third, Epoch: epoch(7, 1)}},
+			Situation{
+				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now.Add(-Patience), Quorum: Inquorate,
+			},
+			Outcome{
+				Owner: second, Answers: true, Claim: Claim{Unit: u, Owner: second, Successor: third, Epoch: epoch(7, 1)},
+			},
 		},
 		"without a quorum a new unit is claimed late, and so that any other claim wins": {
 			Situation{Self: first, Candidates: three, Since: now.Add(-Patience), Quorum: Inquorate},
-			Outcome{Owner: first, Answers: true, Claim: Claim{Unit: u, Owner: first, Successor: second, Epoch: epoch(1, 1)}},
+			Outcome{
+				Owner: first, Answers: true, Claim: Claim{Unit: u, Owner: first, Successor: second, Epoch: epoch(1, 1)},
+			},
 		},
 		"without a quorum nobody is preferred": {
-			Situation{Self: third, Claim: owned, Candidates: prefer(third, now.Add(-PreferAfter)), Owner: Fit, Quorum: Inquorate},
+			Situation{
+				Self: third, Claim: owned, Candidates: prefer(third, now.Add(-PreferAfter)), Owner: Fit, Quorum: Inquorate,
+			},
 			Outcome{Owner: first, Measure: true},
 		},
 		"without a quorum an owner keeps the successor that it has named": {
@@ -230,7 +250,9 @@ func TestDecide(t *testing.T) {
 			Outcome{Owner: first, Answers: true, Claim: Claim{Unit: u, Owner: first, Successor: third, Epoch: then}},
 		},
 		"it does not before it has a quorum": {
-			Situation{Self: first, Claim: usurped, Usurped: true, Candidates: three, Owner: Fit, Rival: true, Quorum: Inquorate},
+			Situation{
+				Self: first, Claim: usurped, Usurped: true, Candidates: three, Owner: Fit, Rival: true, Quorum: Inquorate,
+			},
 			Outcome{Owner: second, Measure: true},
 		},
 		"who has claimed without a quorum measures for as long": {
@@ -246,11 +268,15 @@ func TestDecide(t *testing.T) {
 			Outcome{Owner: second, Answers: true, Claim: Claim{Unit: u, Owner: second, Successor: third, Epoch: then}},
 		},
 		"what was lost to a live rival is left to it for a while": {
-			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Rival: true, Hold: now.Add(time.Second)},
+			Situation{
+				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Rival: true, Hold: now.Add(time.Second),
+			},
 			Outcome{Owner: first, Again: now.Add(time.Second)},
 		},
 		"what has just been lost to a rival that seems dead is left to it for a moment": {
-			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Lost: now, Hold: now.Add(HoldMax)},
+			Situation{
+				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Lost: now, Hold: now.Add(HoldMax),
+			},
 			Outcome{Owner: first, Again: now.Add(HoldFirst)},
 		},
 		"what was lost to a rival that has died since is claimed at once": {
@@ -260,15 +286,21 @@ func TestDecide(t *testing.T) {
 			Outcome{Owner: second, Answers: true, Claim: Claim{Unit: u, Owner: second, Successor: third, Epoch: then}},
 		},
 		"an owner that was found dead, and answers, has the time to be found alive": {
-			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now.Add(-time.Minute), Answering: now},
+			Situation{
+				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now.Add(-time.Minute), Answering: now,
+			},
 			Outcome{Owner: first, Measure: true, Again: now.Add(Patience)},
 		},
 		"a node with a stale view takes nothing from a live owner": {
-			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Rival: true, Stale: true},
+			Situation{
+				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Rival: true, Stale: true,
+			},
 			Outcome{Owner: first},
 		},
 		"a claim of the version before has no steps": {
-			Situation{Self: first, Claim: Claim{Unit: u, Owner: first, Successor: second, Epoch: 7}, Candidates: three, Owner: Fit},
+			Situation{
+				Self: first, Claim: Claim{Unit: u, Owner: first, Successor: second, Epoch: 7}, Candidates: three, Owner: Fit,
+			},
 			Outcome{Owner: first, Answers: true},
 		},
 	} {

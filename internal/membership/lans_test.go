@@ -10,7 +10,7 @@ import (
 	"github.com/ballast-lb/ballast/internal/name"
 )
 
-// racks has members by turns on two LANs, between which the gossip is routed. An ask for a node on
+// racks puts members alternately on two LANs, between which the gossip is routed. An ask for a node on
 // the other LAN is answered as speakers do: it could not be asked, though others are heard.
 func racks(t *testing.T, n int) *crew {
 	t.Helper()

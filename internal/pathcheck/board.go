@@ -35,7 +35,7 @@ const (
 type Target struct {
 	// Addresses are to answer, each of them.
 	Addresses []netip.Addr
-	// Ports are the Service's TCP ports, tried by turns; none: it cannot be tried so.
+	// Ports are the Service's TCP ports, tried one after the other; none: it cannot be tried so.
 	Ports []uint16
 	// HealthPort is where the service proxy counts the endpoints of this node; 0: nowhere.
 	HealthPort uint16

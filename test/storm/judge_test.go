@@ -115,7 +115,7 @@ func TestJudge(t *testing.T) {
 			spans:  spans(from(0, "n2"), from(10), from(10.8, "n3"), from(20, "n2", "n3"), from(23, "n3")),
 			want:   []Finding{TwoOwners},
 		},
-		"two nodes answer by turns, which counts as all the time": {
+		"two nodes answer alternately, which counts as all the time": {
 			spans: spans(from(0, "n2", "n3"), from(1, "n2"), from(1.1, "n2", "n3"), from(2, "n2")), want: []Finding{TwoOwners},
 		},
 		"two nodes that cannot hear each other may both answer": {
