@@ -118,8 +118,8 @@ type Membership struct {
 
 	sent, received, rejected, asked, deaths atomic.Uint64
 
-	// inTouch is when the last question was asked that a member answered; fellows says that there
-	// is a member that lives.
+	// inTouch is when the last question was asked that a member answered; fellows says that some
+	// member lives, or has just now.
 	inTouch atomic.Pointer[time.Time]
 	fellows atomic.Bool
 
@@ -261,7 +261,7 @@ func (m *Membership) Spread(news []byte) {
 }
 
 // InTouch says whether this node is known to be in touch with the others at this very moment: one of
-// them has answered a question that was asked within the last second, or none is known to live. A
+// them has answered a question that was asked within the last second, or none has lived for a while. A
 // process that stood still is not, until somebody answers.
 func (m *Membership) InTouch() bool {
 	asked := m.inTouch.Load()

@@ -32,6 +32,9 @@ const (
 	// touchEvery is how often a member is asked whether this node is in touch, inTouch how old its
 	// answer may be, counted from the question.
 	touchEvery, inTouch = 250 * time.Millisecond, time.Second
+	// lonelyAfter is how long no other speaker must be alive for this node to be the only one: where
+	// a cable is plugged in again, kernels answer before speakers are heard.
+	lonelyAfter = 3 * time.Second
 	// companyEvery is how often the LAN is asked for other speakers that the gossip does not find.
 	companyEvery = time.Second
 	// ringEvery is how often it is looked whether all have a new key.
@@ -56,12 +59,15 @@ type run struct {
 	seq              uint64
 	// told are the nodes that believe to get heartbeats from this one.
 	told map[name.NodeName]int
-	// stoodAt is when it was last looked whether this process stands still; stood says that it
-	// did, and has not heard since what others own.
+	// stoodAt is when it was last looked whether this process stands still; behind says that it did,
+	// or that this node was deaf, and that it has not heard since what others own.
 	stoodAt time.Time
-	stood   bool
+	behind  bool
 	// company is what the LAN said of other speakers.
 	company company
+	// lonely counts the looks since any other speaker was alive. Looks are counted and not time, which
+	// passes also while this process stands still.
+	lonely int
 	// touched is when a member was last asked whether this node is in touch, touch the nonce.
 	touched time.Time
 	touch   uint64
@@ -179,37 +185,38 @@ func (r *run) take() [][]byte {
 // show delivers the view, if what it is made of may have changed.
 func (r *run) show() {
 	cutOff := r.cutOff(time.Now())
-	joined := !cutOff && (!r.stood && r.last.Joined || r.hasJoined())
-	r.stood = r.stood && !joined
+	joined := !cutOff && (!r.behind && r.last.Joined || r.hasJoined())
+	r.behind = r.behind && !joined
 	r.ever = r.ever || joined
 	if len(r.last.Members) > 0 && r.last.Joined == joined && r.shown == r.watch.changes && r.last.Deaf == r.watch.deaf {
 		return
 	}
 	r.shown = r.watch.changes
-	r.fellows.Store(r.watch.alive())
 	r.deliver(View{Members: r.watch.members(r.began), Joined: joined, Deaf: r.watch.deaf}, &r.last)
 	r.roster.setOwn(r.ever)
 }
 
-// cutOff says whether this node has heard nobody for so long that others may own by now what
-// it did. Once it hears somebody, it exchanges news with all before it answers for anything.
+// cutOff says whether this node has heard nobody for so long that it is not to answer even who asks.
+// Once it hears somebody, however soon, others may own what it did.
 func (r *run) cutOff(now time.Time) bool {
-	if !r.watch.deaf {
-		if !r.deafSince.IsZero() && now.Sub(r.deafSince) >= deafAfter {
-			r.absent.again()
-		}
-		r.deafSince = time.Time{}
+	switch {
+	case !r.watch.deaf && r.deafSince.IsZero():
 		return false
-	}
-	if r.deafSince.IsZero() {
+	case !r.watch.deaf:
+		r.deafSince = time.Time{}
+		r.fallBehind(now)
+		return false
+	case r.deafSince.IsZero():
 		r.deafSince = now
 	}
-	if now.Sub(r.deafSince) < deafAfter {
-		return false
-	}
-	r.alone = now
+	return now.Sub(r.deafSince) >= deafAfter
+}
+
+// fallBehind has this node exchange news with others before it answers for anything again.
+func (r *run) fallBehind(now time.Time) {
+	r.behind, r.alone = true, now
 	r.roster.forget()
-	return true
+	r.absent.again()
 }
 
 // hasJoined says whether this node knows what the others own.
@@ -346,11 +353,13 @@ func (r *run) beat() {
 func (r *run) stand(now time.Time) {
 	if !r.stoodAt.IsZero() && now.Sub(r.stoodAt) >= standstill && r.last.Joined {
 		r.config.Log.Info("this process has stood still: hearing what others own by now", "for", now.Sub(r.stoodAt).String())
-		r.stood, r.alone = true, now
-		r.roster.forget()
-		r.absent.again()
+		r.fallBehind(now)
 	}
 	r.stoodAt = now
+	if r.lonely++; r.watch.alive() {
+		r.lonely = 0
+	}
+	r.fellows.Store(time.Duration(r.lonely)*r.watch.interval/looks < lonelyAfter)
 	if now.Sub(r.touched) < touchEvery {
 		return
 	}
