@@ -52,6 +52,12 @@ const (
 	// least time between any two questions for nodes that nothing is wrong with.
 	askFirst = 3 * time.Second
 	askPause = 100 * time.Millisecond
+	// askDead is the least time between two questions for a node that the LAN found dead, and
+	// askDeadMost the longest: it grows to a quarter of the time since then. All nodes together ask
+	// for the dead askDeadRate times a second at most, unless that takes longer than askDeadMost.
+	askDead     = 500 * time.Millisecond
+	askDeadMost = time.Minute
+	askDeadRate = 20
 	// gossipAfter is how long a node may be silent before the gossip, if it still hears it,
 	// overrules missing heartbeats.
 	gossipAfter = 3 * time.Second
@@ -90,6 +96,9 @@ type peer struct {
 
 	health Health
 	since  time.Time
+	// lost says that it is dead because the LAN did not answer for it, not by its own word: it may
+	// live, on the other side of a cut. witnessed says that another node heard it when this one last asked.
+	lost, witnessed bool
 	// reached says that the LAN has answered for it while it was alive; missed counts the
 	// questions since then that were not answered.
 	reached bool

@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"fmt"
 	"reflect"
 	"slices"
 	"testing"
@@ -78,6 +79,25 @@ func (s *scene) meet() {
 	s.heard(heartbeat, joined|watched)
 }
 
+// askedAgain lets time pass until the LAN is asked again.
+func (s *scene) askedAgain() bool {
+	for range 100 {
+		s.pass(25 * ms)
+		if slices.Contains(s.last.ask, "it") {
+			s.pass(150 * ms)
+			return true
+		}
+	}
+	return false
+}
+
+// again has the LAN asked again, which says something.
+func (s *scene) again(a Answer) {
+	if s.askedAgain() {
+		s.answered("it", a, s.now)
+	}
+}
+
 func TestTheHealthOfANodeFollowsFromWhatIsHeard(t *testing.T) {
 	t.Parallel()
 	alive := joined | watched
@@ -143,6 +163,22 @@ func TestTheHealthOfANodeFollowsFromWhatIsHeard(t *testing.T) {
 			s.answered("it", down, s.now)
 			s.heard(pong, alive)
 		}, Alive},
+		{"a dead node that the LAN answers for again is silent", func(s *scene) { missed(s); s.answered("it", down, s.now); s.again(up) }, Silent},
+		{"a dead node whose speaker answers again is unheard", func(s *scene) { missed(s); s.answered("it", down, s.now); s.again(serving) }, Unheard},
+		{"a dead node that the LAN does not answer for stays dead", func(s *scene) { missed(s); s.answered("it", down, s.now); s.again(down) }, Dead},
+		{"a dead node that others hear is unheard", func(s *scene) {
+			missed(s)
+			s.answered("it", down, s.now)
+			s.askedAgain()
+			s.it().vetoed = true
+			s.answered("it", down, s.now)
+		}, Unheard},
+		{"one that has left stays dead though its node answers", func(s *scene) { s.heard(farewell, left); s.pass(time.Minute); s.answered("it", up, s.now) }, Dead},
+		{"one that says that it is deaf stays dead though its node answers", func(s *scene) {
+			s.heard(heartbeat, alive|deaf)
+			s.pass(time.Minute)
+			s.answered("it", serving, s.now)
+		}, Dead},
 		{"a silent node dies when the LAN falls silent", func(s *scene) {
 			s.heard(farewell, alive)
 			s.pass(2100 * ms)
@@ -221,6 +257,33 @@ func TestReplayedPacketsChangeNothing(t *testing.T) {
 	for _, p := range []packet{bye, {kind: pong, boot: 11, seq: 1, nonce: 77, from: "it"}} {
 		if s.do(s.hear(p, s.now)); len(s.last.ping)+len(s.last.join) > 0 || !reflect.DeepEqual(*s.it(), before) {
 			t.Errorf("%v changed it to %+v, was %+v", p, *s.it(), before)
+		}
+	}
+}
+
+func TestADeadNodeIsAskedForAgainMoreAndMoreRarely(t *testing.T) {
+	t.Parallel()
+	for _, nodes := range []int{2, 200} {
+		s := newScene()
+		var names []name.NodeName
+		for i := range nodes - 2 {
+			names = append(names, name.NodeName(fmt.Sprint("n", i)))
+		}
+		s.meet()
+		s.setPeers(append(names, "it"), s.now)
+		s.pass(275 * ms)
+		s.answered("it", down, s.now)
+		asked := map[time.Duration]int{}
+		began := s.now
+		for s.now.Sub(began) < 10*time.Minute {
+			s.pass(25 * ms)
+			if slices.Contains(s.last.ask, "it") {
+				s.answered("it", down, s.now)
+				asked[s.now.Sub(began).Truncate(time.Minute)]++
+			}
+		}
+		if first, last := asked[0], asked[8*time.Minute]; first < 4 || first > 24 || last != 1 {
+			t.Errorf("%d nodes: asked %d times in the first minute, %d times in the ninth", nodes, first, last)
 		}
 	}
 }

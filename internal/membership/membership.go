@@ -84,6 +84,8 @@ type Member struct {
 	Name   name.NodeName
 	Health Health
 	Since  time.Time
+	// Witnessed says of one that is not Alive that another node heard it when this one last asked.
+	Witnessed bool
 }
 
 // View is how the speakers are, as seen from here.

@@ -67,6 +67,7 @@ func (w *watch) peer(n name.NodeName, now time.Time) *peer {
 }
 
 func (w *watch) become(p *peer, h Health, now time.Time) {
+	p.lost = false
 	if p.health != h {
 		p.health, p.since = h, now
 		w.changes++
@@ -257,12 +258,37 @@ func (w *watch) look(now time.Time) (do todo) {
 	}
 	w.looked = now
 	w.doubt(now, &do)
+	lost := w.countLost()
 	for _, p := range w.peers {
+		if p.lost {
+			w.lookForLost(p, lost, now, &do)
+		}
 		w.lookAt(p, now, &do)
 	}
 	slices.Sort(do.ping)
 	do.ping = slices.Compact(do.ping)
 	return do
+}
+
+// countLost counts the nodes that the LAN found dead.
+func (w *watch) countLost() (n int) {
+	for _, p := range w.peers {
+		if p.lost {
+			n++
+		}
+	}
+	return n
+}
+
+// lookForLost asks again for a node that the LAN found dead: where this node could not send for a while, or a cut has
+// healed and the gossip is still blocked, nothing else would ever tell that it lives. lost is how many there are.
+func (w *watch) lookForLost(p *peer, lost int, now time.Time, do *todo) {
+	every := max(askDead, time.Duration((len(w.peers)+1)*lost)*time.Second/askDeadRate, now.Sub(p.since)/4)
+	if !p.asking && now.Sub(p.asked) >= min(every, askDeadMost) {
+		p.asking, p.asked, p.vetoed = true, now, false
+		do.ask = append(do.ask, p.name)
+		do.inquire = append(do.inquire, p.name)
+	}
 }
 
 // stalled says whether this process has been held up since the last look.
@@ -375,16 +401,19 @@ func (w *watch) answered(n name.NodeName, a Answer, now time.Time) {
 		return // it stays suspected, and is asked for again
 	}
 	p.suspected, p.told = false, false
+	w.witness(p)
 	switch {
 	case a.Neighbor:
 		p.reached, p.missed, p.noted = true, 0, false
 		speaks := a.Speaker || p.vetoed
 		switch {
-		case speaks && (overdue || p.health == Silent && p.flags&joined != 0):
+		case speaks && (overdue || p.lost || p.health == Silent && p.flags&joined != 0):
 			w.become(p, Unheard, now)
-		case overdue || p.health == Unheard && !speaks:
+		case overdue || p.lost || p.health == Unheard && !speaks:
 			w.become(p, Silent, now)
 		}
+	case p.lost && p.vetoed:
+		w.become(p, Unheard, now)
 	case p.health == Alive && !overdue:
 		if p.missed++; p.missed >= 3 {
 			p.reached = false
@@ -404,7 +433,15 @@ func (w *watch) answered(n name.NodeName, a Answer, now time.Time) {
 		w.become(p, Silent, now)
 	default:
 		w.become(p, Dead, now)
-		w.doubted = now
+		p.lost, w.doubted = true, now
+	}
+}
+
+// witness notes whether another node heard one, once that has been asked.
+func (w *watch) witness(p *peer) {
+	if p.witnessed != p.vetoed {
+		p.witnessed = p.vetoed
+		w.changes++
 	}
 }
 
@@ -460,7 +497,7 @@ func (w *watch) members(began time.Time) []Member {
 	list := []Member{{Name: w.self, Health: Alive, Since: began}}
 	for _, p := range w.peers {
 		if p.health != Dead {
-			list = append(list, Member{p.name, p.health, p.since})
+			list = append(list, Member{Name: p.name, Health: p.health, Since: p.since, Witnessed: p.witnessed})
 		}
 	}
 	slices.SortFunc(list, func(x, y Member) int { return cmp.Compare(x.Name, y.Name) })
