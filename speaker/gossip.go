@@ -296,7 +296,7 @@ func membersKnown(v membership.View) announce.MembersKnown {
 		membership.Dead: announce.Dead, membership.Silent: announce.Silent, membership.Unheard: announce.Unheard, membership.Alive: announce.Alive,
 	}
 	for _, m := range v.Members {
-		fact.Members = append(fact.Members, announce.Member{Node: m.Name, Health: health[m.Health], Since: m.Since})
+		fact.Members = append(fact.Members, announce.Member{Node: m.Name, Health: health[m.Health], Since: m.Since, Witnessed: m.Witnessed})
 	}
 	return fact
 }

@@ -191,6 +191,7 @@ func (s *speaker) apply(state *announce.State, changes []announce.Change) {
 	if state.Version() != s.version || !s.synced.Load() {
 		s.version = state.Version()
 		s.meet(state.Nodes())
+		s.layer2.SetApart(state.Apart())
 		s.sessions.want(state.Sessions())
 	}
 	s.gossip.setDeputized(state.Deputized())

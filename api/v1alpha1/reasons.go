@@ -109,6 +109,9 @@ const (
 	// was announced for the first time, which it therefore is not. True: it came later; the
 	// owner goes on answering.
 	ReasonAddressConflict Reason = "AddressConflict"
+	// ReasonSplitOwner: another node answers for the address too. Either its speaker and the owner's do
+	// not hear each other, and one of them is about to give way, or it has not yet heard who owns.
+	ReasonSplitOwner Reason = "SplitOwner"
 	// ReasonStrictARPMissing: as AddressConflict, but the other host is a node of the cluster,
 	// which answers though it should not (arp_ignore is 0).
 	ReasonStrictARPMissing Reason = "StrictARPMissing"

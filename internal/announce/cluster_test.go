@@ -33,6 +33,8 @@ type cluster struct {
 	// that it takes those for dead whom it does not hear. gateway is the side of the gateway.
 	measured bool
 	gateway  int
+	// islands says that gossip is blocked between nodes of different islands, though they are on one LAN.
+	islands bool
 }
 
 // simulated is a node.
@@ -48,6 +50,16 @@ type simulated struct {
 	joined  bool
 	// asking says that a quorum is being measured.
 	asking bool
+	// island is where its gossip is heard. yields are the addresses that it gives way for, blocked those
+	// that it therefore does not answer for, and rivals are who it has found to answer, too.
+	island          int
+	yields, blocked map[netip.Addr]bool
+	rivals          map[netip.Addr]name.NodeName
+}
+
+// hears says whether what one node tells reaches the other.
+func (x *simulated) hears(o *simulated) bool {
+	return x.side == o.side && x.island == o.island && !x.dead && !o.dead && !x.away && !o.away
 }
 
 // letter is what reaches a node at some time; without facts it is a measurement of its quorum.
@@ -91,6 +103,7 @@ func (c *cluster) boot(x *simulated, joined bool) {
 	w := world()
 	l2(nil)(&w)
 	x.state, x.answers, x.joined, x.away = announce.NewState(x.name), map[netip.Addr]bool{}, joined, false
+	x.yields, x.blocked, x.rivals = map[netip.Addr]bool{}, map[netip.Addr]bool{}, map[netip.Addr]name.NodeName{}
 	facts := []announce.Fact{
 		announce.Configured{Config: w.Config},
 		announce.NamespacesKnown{Labels: map[string]labels.Set{"shop": {}}},
@@ -138,10 +151,10 @@ func (x *simulated) members() announce.MembersKnown {
 func (c *cluster) step(x *simulated, facts ...announce.Fact) {
 	for _, change := range x.state.Step(c.now, facts...) {
 		for _, a := range change.Service.Addresses {
-			x.answers[a] = false
+			x.answers[a], x.yields[a] = false, false
 		}
 		for _, l := range change.Decision.Layer2 {
-			x.answers[l.Address] = l.For == announce.MAC{}
+			x.answers[l.Address], x.yields[l.Address] = l.For == announce.MAC{}, l.Yields
 		}
 	}
 	if due := x.state.Unmeasured(c.now); len(due) > 0 && !x.asking {
@@ -158,14 +171,14 @@ func (c *cluster) step(x *simulated, facts ...announce.Fact) {
 }
 
 func (c *cluster) send(from, to *simulated, facts ...announce.Fact) {
-	if from.side == to.side && !from.dead && !to.dead && !from.away && !to.away {
+	if from.hears(to) {
 		c.mail = append(c.mail, letter{to: to, at: c.now.Add(time.Duration(c.random.IntN(5)) * tick), facts: facts})
 	}
 }
 
 // exchange is what two speakers do when they meet.
 func (c *cluster) exchange(x, y *simulated) {
-	if x.side == y.side && !x.dead && !y.dead && !x.away && !y.away {
+	if x.hears(y) {
 		xs, ys := x.state.News(), y.state.News()
 		c.step(x, announce.Heard{News: ys})
 		c.step(y, announce.Heard{News: xs})
@@ -176,6 +189,9 @@ func (c *cluster) exchange(x, y *simulated) {
 func (c *cluster) run(d time.Duration) {
 	for end := c.now.Add(d); c.now.Before(end); c.now = c.now.Add(tick) {
 		c.perceive()
+		if c.islands {
+			c.listen()
+		}
 		due := []letter{}
 		c.mail = slices.DeleteFunc(c.mail, func(l letter) bool {
 			if l.at.After(c.now) {
@@ -215,6 +231,10 @@ func (c *cluster) perceive() {
 				is = announce.Dead
 			case o.away || !o.joined:
 				is = announce.Silent
+			case o.island != x.island && o.answering(x.state.Held(o.name)):
+				is = announce.Unheard
+			case o.island != x.island:
+				is = announce.Silent
 			}
 			if x.seen[o.name].Health == is || c.random.IntN(20) > 0 {
 				continue
@@ -234,7 +254,7 @@ func (c *cluster) perceive() {
 func (c *cluster) answering(a netip.Addr) []name.NodeName {
 	var list []name.NodeName
 	for _, x := range c.nodes {
-		if !x.dead && !x.away && x.answers[a] {
+		if x.answering(a) {
 			list = append(list, x.name)
 		}
 	}

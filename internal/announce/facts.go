@@ -36,6 +36,8 @@ type Member struct {
 	Node   name.NodeName
 	Health Health
 	Since  time.Time
+	// Witnessed says of one that is not Alive that another node heard it a moment ago.
+	Witnessed bool
 }
 
 // MembersKnown is the fact that the speakers are as they are; those that are not named are
@@ -208,6 +210,15 @@ func (f GraceKnown) tell(s *State, _ time.Time, t *touched) {
 
 func (f NodesKnown) tell(s *State, now time.Time, t *touched) {
 	s.nodes = f.Nodes
+	unknown := map[name.NodeName]time.Time{}
+	for _, n := range f.Nodes {
+		if since, was := s.unknown[n.Name]; n.Unknown && was {
+			unknown[n.Name] = since
+		} else if n.Unknown {
+			unknown[n.Name] = now
+		}
+	}
+	s.unknown = unknown
 	maps.DeleteFunc(s.reports, func(n name.NodeName, _ Report) bool {
 		return n != s.view.Self && !slices.ContainsFunc(f.Nodes, func(x Node) bool { return x.Name == n })
 	})
@@ -242,6 +253,10 @@ func (f SelfKnown) tell(s *State, now time.Time, t *touched) {
 	s.merge(now, t)
 	conflicts := map[netip.Addr]Conflict{}
 	for _, c := range f.Conflicts {
+		c.Since = now
+		if before, was := s.view.Conflicts[c.Address]; was && before.Node == c.Node {
+			c.Since = before.Since
+		}
 		conflicts[c.Address] = c
 	}
 	for a, c := range conflicts {

@@ -35,7 +35,7 @@ func (s *State) merge(now time.Time, t *touched) {
 		switch {
 		case !known || !same(*old, n):
 			more = true
-		case old.Health != n.Health || !old.HealthSince.Equal(n.HealthSince):
+		case old.Health != n.Health || !old.HealthSince.Equal(n.HealthSince) || !old.lost().Equal(n.lost()):
 			changed[n.Name] = true
 		default:
 			n.Steady = old.Steady
@@ -68,6 +68,7 @@ func (s *State) merge(now time.Time, t *touched) {
 
 // complete adds what is known at first hand to what the API says of a node.
 func (s *State) complete(n *Node) {
+	n.UnknownSince = s.unknown[n.Name]
 	if r, known := s.reports[n.Name]; known && n.Name != s.view.Self {
 		n.Interfaces, n.Proxy = r.Interfaces, r.Proxy
 		if r.Leaving {
@@ -75,10 +76,11 @@ func (s *State) complete(n *Node) {
 		}
 	}
 	if s.members != nil {
-		n.Health, n.HealthSince = Dead, time.Time{}
+		n.Health, n.HealthSince, n.Witnessed = Dead, time.Time{}, false
 		i := slices.IndexFunc(s.members.Members, func(m Member) bool { return m.Node == n.Name })
 		if i >= 0 {
-			n.Health, n.HealthSince = s.members.Members[i].Health, s.members.Members[i].Since
+			m := s.members.Members[i]
+			n.Health, n.HealthSince, n.Witnessed = m.Health, m.Since, m.Witnessed
 		}
 	}
 	if s.self != nil && n.Name == s.view.Self {
@@ -108,6 +110,7 @@ func (u *unit) resting(s *State) bool {
 // same says whether two states of a node differ in health and sessions at most.
 func same(x, y Node) bool {
 	x.Health, x.HealthSince, x.Steady, x.Established = y.Health, y.HealthSince, y.Steady, y.Established
+	x.Witnessed, x.Unknown, x.UnknownSince = y.Witnessed, y.Unknown, y.UnknownSince
 	return reflect.DeepEqual(x, y)
 }
 

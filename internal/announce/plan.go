@@ -203,6 +203,9 @@ type layer2 struct {
 	answers   []Layer2 // of the own node
 	// deaf says that nobody hears the owner there, and no other node takes its place.
 	deaf refusal
+	// conflict is one over an address that the own node answers for, contested what is said of it.
+	conflict  Conflict
+	contested refusal
 }
 
 // layer2 says who answers for one Service of a unit, and what the own node does of it.
@@ -223,6 +226,9 @@ func (v *View) layer2(u *Unit, r *roster, own *ownership) layer2 {
 	l2.places = slices.Compact(l2.places)
 	if own.deaf {
 		l2.deaf = v.deafRefusal(own.Owner, l2.places)
+	}
+	if l2.conflict = v.conflict(l2); l2.conflict.Address.IsValid() {
+		l2.contested = v.contested(l2.conflict, own.situation.Now)
 	}
 	return l2
 }
@@ -248,10 +254,9 @@ func (v *View) verdict(s *Service, l2 layer2, no2 refusal, bgp bgpPlan, noB refu
 		}
 		said = append(said, v1alpha1.AnswersOn(string(l2.owner), l2.places))
 	}
-	conflict := v.conflict(l2)
-	if conflict.Probe {
+	if l2.conflict.Probe {
 		said, done = nil, map[netip.Addr]bool{}
-		no2 = conflict.refusal()
+		no2 = l2.contested
 	}
 	up, noUp := v.established(s, bgp)
 	if len(up.peers) > 0 {
@@ -270,7 +275,7 @@ func (v *View) verdict(s *Service, l2 layer2, no2 refusal, bgp bgpPlan, noB refu
 		}
 	}
 	if len(missing) == 0 {
-		return v.warned(l2, conflict, Verdict{Announced: true, Reason: v1alpha1.ReasonAnnounced, Message: strings.Join(said, " ")})
+		return v.warned(l2, Verdict{Announced: true, Reason: v1alpha1.ReasonAnnounced, Message: strings.Join(said, " ")})
 	}
 	no := worst(no2, noB)
 	if len(said) > 0 {
@@ -294,20 +299,24 @@ func (v *View) conflict(l2 layer2) Conflict {
 	return found
 }
 
-// refusal says in which words a conflict is told.
-func (c Conflict) refusal() refusal {
+// contested says in which words a conflict is told.
+func (v *View) contested(c Conflict, now time.Time) refusal {
 	m := c.MAC
 	mac := fmt.Sprintf("%02x:%02x:%02x:%02x:%02x:%02x", m[0], m[1], m[2], m[3], m[4], m[5])
-	if c.Node != "" {
+	switch other, known := v.node(c.Node); {
+	case known && other.Health != Alive:
+		return refuse(v1alpha1.ReasonSplitOwner, "Node %s (%s) answers for %s too, and its speaker and this one do not hear each other: are the ports of the gossip open between the nodes? Until they hear each other again, one of the two gives way.", c.Node, mac, c.Address)
+	case known && !c.Since.IsZero() && now.Sub(c.Since) < splitFor:
+		return refuse(v1alpha1.ReasonSplitOwner, "Node %s (%s) answered for %s too; it is told to stop.", c.Node, mac, c.Address)
+	case c.Node != "":
 		return refuse(v1alpha1.ReasonStrictARPMissing, "Node %s (%s) answers for %s though it should not: set arp_ignore=1 there (strictARP of kube-proxy).", c.Node, mac, c.Address)
 	}
 	return refuse(v1alpha1.ReasonAddressConflict, "Another host, %s on %s, uses %s. Find it and give it another address, or exclude this one from the pool.", mac, c.Interface, c.Address)
 }
 
 // warned adds to a verdict what users should know of an address that is announced.
-func (v *View) warned(l2 layer2, c Conflict, said Verdict) Verdict {
-	if c.Address.IsValid() {
-		no := c.refusal()
+func (v *View) warned(l2 layer2, said Verdict) Verdict {
+	if no := l2.contested; no.reason != "" {
 		return Verdict{Announced: true, Reason: no.reason, Message: said.Message + " " + no.message}
 	}
 	if owner, known := v.node(l2.owner); known && owner.Proxy == ProxyUnknown {

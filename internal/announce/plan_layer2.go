@@ -21,6 +21,14 @@ type option struct {
 // claimed: when all nodes start at the same time, the first would take all.
 const placeAfter = time.Second
 
+const (
+	// contestedAgain is how often a unit is planned while other nodes answer for it, too.
+	contestedAgain = 500 * time.Millisecond
+	// splitFor is how long a live node that answers for what it does not own may not have heard yet that
+	// it does not. From then on it is not its speaker that answers.
+	splitFor = 5 * time.Second
+)
+
 // roster is who could answer for one Service, or the first rule that said no.
 type roster struct {
 	service   *Service
@@ -187,6 +195,8 @@ type ownership struct {
 	quiet bool
 	// deaf says that the owner can only answer on an interface that is deaf, and that none follows it.
 	deaf bool
+	// yields says that the own node, which would answer, gives way to Owner.
+	yields bool
 }
 
 // own decides who owns a unit: a node that could answer for each Service of it that anybody
@@ -217,7 +227,44 @@ func (v *View) own(u *Unit, now time.Time) ownership {
 		own.Answers = false // it cannot hand over what it has not taken since its speaker started
 	}
 	own.keep(v)
+	own.yield(v, u)
 	return own
+}
+
+// yield has the own node, an owner by its claim, give way to a node that answers too and that it does
+// not hear, so that claims do not decide; see election.Yields.
+func (own *ownership) yield(v *View, u *Unit) {
+	if !own.Answers || own.Owner != v.Self || len(v.Conflicts) == 0 {
+		return
+	}
+	now := own.situation.Now
+	for i := range u.Services {
+		for _, a := range u.Services[i].Addresses {
+			c, contested := v.Conflicts[a]
+			other, known := v.node(c.Node)
+			if !contested || !known {
+				continue
+			}
+			own.Again = earliest(own.Again, now.Add(contestedAgain))
+			after, yields := election.Yields(u.Name, v.Self, c.Node, v.alone())
+			if c.Probe {
+				after = 0 // it is not answered anyway
+			}
+			switch due := c.Since.Add(after); {
+			case !yields || other.Health == Alive:
+			case now.Before(due):
+				own.Again = earliest(own.Again, due)
+			default:
+				own.Owner, own.yields = c.Node, true
+				return
+			}
+		}
+	}
+}
+
+// alone says whether the own node hears no other speaker.
+func (v *View) alone() bool {
+	return !slices.ContainsFunc(v.Nodes, func(n Node) bool { return n.Health == Alive && n.Name != v.Self })
 }
 
 // keep has the own node, if it is the owner and unfit only because it is deaf, answer until another has
@@ -332,7 +379,13 @@ func (v *View) standing(n *Node, now time.Time) (election.Standing, time.Time) {
 	case Alive:
 		return election.Fit, time.Time{}
 	case Unheard:
-		return election.Resting, time.Time{}
+		lost := n.lost()
+		if lost.IsZero() {
+			return election.Resting, time.Time{}
+		}
+		if until := lost.Add(v.Grace); now.Before(until) {
+			return election.Resting, until
+		}
 	case Silent:
 		if until := n.HealthSince.Add(v.Grace); now.Before(until) {
 			return election.Resting, until
@@ -340,6 +393,15 @@ func (v *View) standing(n *Node, now time.Time) (election.Standing, time.Time) {
 	case Dead:
 	}
 	return election.Unfit, time.Time{}
+}
+
+// lost is since when neither another node nor the API server has heard of the speaker of a node that is
+// unheard; zero: one of them does.
+func (n *Node) lost() time.Time {
+	if n.Witnessed || n.UnknownSince.IsZero() {
+		return time.Time{}
+	}
+	return latest(n.HealthSince, n.UnknownSince)
 }
 
 // answers returns what the own node answers of a Service of a unit.
@@ -351,11 +413,11 @@ func (v *View) answers(u *Unit, o *roster, own *ownership) []Layer2 {
 	switch {
 	case own.Answers:
 		answers := answersOf(self, o.wanted) // also of one that hands over
-		if v.Deaf || own.quiet {
+		if v.Deaf || own.quiet && !own.yields {
 			answers = each(answers, self.mac)
 		}
 		for i := range answers {
-			answers[i].First = !o.service.Announced && !u.Answered
+			answers[i].First, answers[i].Yields = !o.service.Announced && !u.Answered, own.yields
 		}
 		return answers
 	case own.Deputy == v.Self && v.Joined && o.find(v.Self) != nil && o.find(own.Owner) != nil:

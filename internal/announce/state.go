@@ -48,6 +48,8 @@ type State struct {
 	deputized map[name.NodeName]int
 	claims    claims
 	reports   map[name.NodeName]Report // what nodes say of themselves
+	// unknown is since when the API has said of nodes that nobody knows whether their speakers live.
+	unknown map[name.NodeName]time.Time
 	// surpass is the number of a report of the own node that others have, from an earlier run.
 	surpass uint64
 	asked   *string // what asked the own node for a rebalancing before; nil: not known yet
@@ -357,6 +359,21 @@ func (s *State) Nodes() []Node { return s.view.Nodes }
 
 // Deputized returns the owners in whose place the own node answers, sorted.
 func (s *State) Deputized() []name.NodeName { return slices.Sorted(maps.Keys(s.deputized)) }
+
+// Apart says whether there may be an owner that the own node does not hear, of what it owns itself; and
+// which nodes it does not hear, sorted.
+func (s *State) Apart() (apart bool, unheard []name.NodeName) {
+	alone := s.view.alone()
+	for i := range s.view.Nodes {
+		n := &s.view.Nodes[i]
+		if n.Name == s.view.Self || n.Health == Alive {
+			continue
+		}
+		apart = apart || n.Health == Unheard || alone && n.Health == Silent
+		unheard = append(unheard, n.Name)
+	}
+	return apart, unheard
+}
 
 // Held returns an address that the speaker of a node should answer for, if there is any.
 func (s *State) Held(n name.NodeName) netip.Addr {

@@ -179,6 +179,10 @@ type Layer2 struct {
 	// First says that no node has answered for the address before: conflict detection (RFC
 	// 5227 section 2.1, RFC 4862 section 5.4) comes before the first answer.
 	First bool
+	// Yields says that this node, an owner by its claim, gives way to another node that answers for
+	// the address and cannot be told so: it is answered only while the network says that no other
+	// node does.
+	Yields bool
 }
 
 // Conflict is another host that answers for an address of the own node.
@@ -191,6 +195,8 @@ type Conflict struct {
 	// Probe says that the host was found before the address was answered for, which it
 	// therefore is not.
 	Probe bool
+	// Since is when State first learned of it; it fills that in.
+	Since time.Time
 }
 
 // Verdict says whether a Service is announced, by whom, and else the first rule that said no.

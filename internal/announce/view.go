@@ -161,6 +161,12 @@ type Node struct {
 	// Health is how the node's speaker is, and since when.
 	Health      Health
 	HealthSince time.Time
+	// Witnessed says of one that is not Alive that another node heard its speaker a moment ago.
+	Witnessed bool
+	// Unknown says that the API does not know whether the speaker lives, UnknownSince since when, to
+	// the planning node's knowledge; State fills that in.
+	Unknown      bool
+	UnknownSince time.Time
 	// Steady is since when nothing of the node changed, to the planning node's knowledge.
 	Steady     time.Time
 	Interfaces []Interface

@@ -10,6 +10,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ballast-lb/ballast/api/v1alpha1"
@@ -117,6 +118,7 @@ func Speaker(s *v1alpha1.Speaker, n *announce.Node) {
 			return c.Type == kind && c.Status == metav1.ConditionTrue
 		})
 	}
+	n.Unknown = meta.IsStatusConditionPresentAndEqual(s.Status.Conditions, v1alpha1.ConditionAlive, metav1.ConditionUnknown)
 	n.Health = announce.Dead
 	if isTrue(v1alpha1.ConditionAlive) && isTrue(v1alpha1.ConditionReady) {
 		n.Health = announce.Alive

@@ -36,6 +36,13 @@ const (
 	HoldFirst = time.Second
 	// HoldMax is how long it may not at most, when it has lost it again and again.
 	HoldMax = 60 * time.Second
+	// YieldAlone is after how long an owner that hears no speaker gives way to another that it does not
+	// hear; see Yields.
+	YieldAlone = 500 * time.Millisecond
+	// YieldAhead is after how long it does so if its rank is higher than the other's.
+	YieldAhead = 2 * time.Second
+	// YieldBehind is after how long an owner that hears some speaker, and has the lower rank, does so.
+	YieldBehind = 8 * time.Second
 )
 
 const (
@@ -121,6 +128,22 @@ type Candidate struct {
 // is x. When a node goes, what others own does not move, and what it owned spreads over all.
 func byRank(unit netip.Addr, x, y name.NodeName) int {
 	return cmp.Or(cmp.Compare(weight(unit, y), weight(unit, x)), cmp.Compare(x, y))
+}
+
+// Yields says whether, and after how long, a node that owns a unit by its claim gives way to another
+// node that answers for it too, where neither hears what the other claims. alone says that the node
+// hears no speaker at all: then it is the one that is cut off, and yields. If both are, the one with
+// the lower rank does, which the other waits for; if neither is, so does that, but only after an
+// other one that is alone would have.
+func Yields(unit netip.Addr, self, other name.NodeName, alone bool) (after time.Duration, yields bool) {
+	ahead := byRank(unit, self, other) < 0
+	switch {
+	case alone && ahead:
+		return YieldAhead, true
+	case alone:
+		return YieldAlone, true
+	}
+	return YieldBehind, !ahead
 }
 
 // weight hashes a unit and a node; the last steps are the finalizer of SplitMix64,

@@ -77,7 +77,8 @@ func (s *state) see(x *side, now time.Time) {
 		if _, own := s.own[other.mac]; own || e == nil {
 			continue
 		}
-		_, other.fellow = s.neighbors[other.mac]
+		node, fellow := s.neighbors[other.mac]
+		other.fellow, other.unheard = fellow, s.unheard[node]
 		s.change(e, now, func(d *duty, m moment) { d.see(other, m) })
 	}
 }

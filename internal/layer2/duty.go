@@ -2,6 +2,7 @@ package layer2
 
 import (
 	"bytes"
+	"cmp"
 	"time"
 
 	"github.com/ballast-lb/ballast/internal/link"
@@ -13,15 +14,24 @@ type role struct {
 	owner link.MAC
 	// first says that nobody has answered for the address before.
 	first bool
+	// yields says that this node gives way to a fellow node that is not heard and answers for the
+	// address, and answers again once none does.
+	yields bool
 }
 
 // compare orders roles: an owner, who has no other to name, before a deputy; deputies by
-// their owners; and those who do not say that the address is first before those who do.
+// their owners; those who do not say that the address is first before those who do, and those who
+// do not yield before those who do.
 func (r role) compare(o role) int {
-	if c := bytes.Compare(r.owner[:], o.owner[:]); c != 0 || r.first == o.first {
-		return c
-	}
-	if o.first {
+	return cmp.Or(bytes.Compare(r.owner[:], o.owner[:]), compareBools(r.first, o.first), compareBools(r.yields, o.yields))
+}
+
+// compareBools puts false first.
+func compareBools(x, y bool) int {
+	switch {
+	case x == y:
+		return 0
+	case y:
 		return -1
 	}
 	return 1
@@ -64,9 +74,15 @@ type moment struct {
 	random    float64
 	refresh   time.Duration
 	detection Detection
-	// obstructed is the number of addresses that fellow nodes keep from being answered.
-	obstructed int
+	// obstructed is the number of addresses that fellow nodes keep from being answered, contested of
+	// those that others use, owned of those that this node answers for as the owner.
+	obstructed, contested, owned int
+	// apart says that there may be other owners that this node does not hear.
+	apart bool
 }
+
+// apartPause is the wait between two checks of one address while the node is apart.
+func (m moment) apartPause() time.Duration { return apartEach * time.Duration(max(m.owned, 1)) }
 
 // lasts returns how long an owner takes a conflict to go on that does not show. One that only
 // its checks show must not end between two of them, even if the answer to one is lost.
@@ -189,10 +205,15 @@ func (d *duty) end() {
 // assign is the event that the node's role is another. Whether the address is answered for
 // the first time matters no more once that is being found out.
 func (d *duty) assign(r role, m moment) {
-	changed := d.role.owner != r.owner
+	changed, yielded := d.role.owner != r.owner, d.role.yields
 	d.role = r
 	switch {
-	case !changed || d.phase == waiting:
+	case d.phase == waiting:
+	case !changed && d.phase == owning && r.yields && d.rival.unheard && !d.rival.over:
+		d.yield(m)
+	case !changed && yielded && !r.yields && (d.phase == probing || d.phase == blocked):
+		d.take(m)
+	case !changed:
 	case r.owner == link.MAC{}:
 		d.take(m)
 	default:
@@ -214,10 +235,7 @@ func (d *duty) act(m moment) {
 			d.check = m.now.Add(checkWait)
 		}
 	case past(d.check, m.now):
-		d.check = time.Time{}
-		if d.rival.fleeting && !d.rival.over {
-			d.rival.until = m.now.Add(answerWait)
-		}
+		d.checked(m)
 	case due && d.phase == owning:
 		if checking(d.step) && m.detection != Off {
 			d.check = m.now
@@ -240,6 +258,37 @@ func (d *duty) act(m moment) {
 		d.rival = rival{}
 	default:
 		d.rival.expire(m.now)
+	}
+}
+
+// checked follows a check that has been sent.
+func (d *duty) checked(m moment) {
+	d.check = time.Time{}
+	switch r := &d.rival; {
+	case r.over:
+	case r.unheard && r.unanswered+1 < followLost:
+		r.unanswered++
+		d.check = m.now.Add(followPause(m.contested))
+	case r.unheard, r.fleeting:
+		r.until = m.now.Add(answerWait)
+	}
+	if m.apart && m.detection != Off {
+		d.check = earlier(d.check, m.now.Add(m.apartPause()))
+	}
+}
+
+// part is the event that there may be other owners that this node does not hear: it asks for them soon.
+func (d *duty) part(m moment) {
+	if d.open && d.phase == owning && m.detection != Off {
+		d.check = earlier(d.check, m.now.Add(portion(apartSoon*time.Duration(m.owned), m.random)))
+	}
+}
+
+// lose is the event that the rival, a fellow node, is not heard any more.
+func (d *duty) lose(m moment) {
+	d.rival.unheard, d.rival.unanswered = true, 0
+	if d.open && d.phase == owning && m.detection != Off {
+		d.check = m.now
 	}
 }
 
@@ -276,9 +325,24 @@ func (d *duty) see(s sign, m moment) {
 	case d.phase == probing:
 		d.phase, d.step = blocked, 0
 		d.due = m.now.Add(probeAgain + portion(probeAgainSpread, m.random))
-	case d.phase == owning && d.defend.IsZero():
-		d.ward(s.fellow, m.now)
+	case d.phase == owning && s.unheard && d.role.yields:
+		d.yield(m)
+	case d.phase == owning:
+		if s.unheard && m.detection != Off {
+			d.check = earlier(d.check, m.now.Add(followPause(m.contested)))
+		}
+		if d.defend.IsZero() {
+			d.ward(s.fellow, m.now)
+		}
 	}
+}
+
+// yield leaves the address to the fellow node that is the rival, and asks it from time to time
+// whether it still answers.
+func (d *duty) yield(m moment) {
+	d.phase, d.step, d.due = blocked, 0, m.now.Add(askPause(m.obstructed))
+	d.defend, d.check = time.Time{}, time.Time{}
+	d.rival.probe = true
 }
 
 // ward lets the owner announce again against another host, if it may. Which of two nodes owns is not
@@ -306,7 +370,7 @@ func (d *duty) meet(m moment) {
 
 // detect begins to find out whether another host has the address.
 func (d *duty) detect(m moment) {
-	if m.detection == Off {
+	if m.detection == Off && !d.role.yields {
 		d.take(m)
 		return
 	}
@@ -319,7 +383,7 @@ func (d *duty) detect(m moment) {
 // hurry is the event that conflict detection is off: what waits for it begins.
 func (d *duty) hurry(m moment) {
 	d.check = time.Time{}
-	if d.open && (d.phase == probing || d.phase == blocked) {
+	if d.open && (d.phase == probing || d.phase == blocked) && !d.role.yields {
 		d.take(m)
 	}
 }

@@ -103,7 +103,7 @@ func New(config Config) *Announcer {
 // Set makes addresses the ones that this node announces, or answers for as a deputy, for
 // service, in place of those set before; setting the same again changes nothing. Addresses
 // that services share are kept until the last of them lets go; if they differ, an owner prevails
-// over a deputy, and an address is First only if all say so. An address that is answered for is
+// over a deputy, and an address is First, or Yields, only if all say so. An address that is answered for is
 // not probed any more, whatever First says. The slice is not kept.
 func (a *Announcer) Set(service name.ServiceKey, addresses []announce.Layer2) {
 	var parts []part
@@ -113,7 +113,7 @@ func (a *Announcer) Set(service name.ServiceKey, addresses []announce.Layer2) {
 		}
 		address := l.Address.Unmap().WithZone("")
 		for _, i := range l.Interfaces {
-			parts = append(parts, part{place{i, address}, role{l.For, l.First}})
+			parts = append(parts, part{place{i, address}, role{l.For, l.First, l.Yields}})
 		}
 	}
 	slices.SortFunc(parts, part.compare)
@@ -154,6 +154,19 @@ func (a *Announcer) SetRefreshInterval(interval time.Duration) {
 // host to give them up, are answered at once. An unknown mode is Fast.
 func (a *Announcer) SetConflictDetection(mode Detection) {
 	a.post(func(s *state, now time.Time) { s.setDetection(mode, now) })
+}
+
+// SetApart tells which fellow nodes are not heard, so that between them and this node claims do not
+// decide who owns, and whether one of them may own what this node does. If so, the network is asked who
+// else answers for what this node owns: all addresses soon, and again whenever other nodes are not
+// heard, and then one each second. Who is found is asked each second whether it goes on. Initially all
+// are heard. The slice is not kept.
+func (a *Announcer) SetApart(apart bool, unheard []name.NodeName) {
+	set := make(map[name.NodeName]bool, len(unheard))
+	for _, n := range unheard {
+		set[n] = true
+	}
+	a.post(func(s *state, now time.Time) { s.setApart(apart, set, now) })
 }
 
 // Run answers and announces until ctx ends, then closes every socket and returns nil. Call it

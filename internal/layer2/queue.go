@@ -45,11 +45,11 @@ func (e *entry) withdraw(service name.ServiceKey) {
 }
 
 // agree returns the one role for several wishes, at least one: an owner prevails over a deputy,
-// the deputy of the lowest owner over others, and an address is first only if all say so.
+// the deputy of the lowest owner over others, and an address is first, or yielded, only if all say so.
 func agree(wishes []wish) role {
 	agreed := wishes[0].role
 	for _, w := range wishes[1:] {
-		agreed.first = agreed.first && w.role.first
+		agreed.first, agreed.yields = agreed.first && w.role.first, agreed.yields && w.role.yields
 		if bytes.Compare(w.role.owner[:], agreed.owner[:]) < 0 { // no owner to name is the lowest
 			agreed.owner = w.role.owner
 		}

@@ -19,6 +19,10 @@ type rival struct {
 	// fleeting says that it is a fellow node that has announced the address to others, but not
 	// answered us. It may have heard by now that it does not own.
 	fleeting bool
+	// unheard says that it is a fellow node that is not heard (SetApart), unanswered counts the checks
+	// since it last showed itself then.
+	unheard    bool
+	unanswered int
 	// since is when it was first seen, or another one before it that had not ended.
 	since time.Time
 }
@@ -54,10 +58,11 @@ func (d *duty) note(s sign, m moment) {
 		fleeting = fleeting && before.fleeting && !before.over // one that returns is none
 	}
 	d.rival = rival{
-		mac: s.mac, seen: m.now, until: m.now.Add(lasts), since: since, fellow: s.fellow, fleeting: fleeting,
+		mac: s.mac, seen: m.now, until: m.now.Add(lasts), since: since, fellow: s.fellow, fleeting: fleeting, unheard: s.unheard,
 		probe: d.phase == probing || d.phase == blocked,
 	}
-	d.rival.silent = d.rival.obstructs() && m.now.Sub(since) < obstructionPatience
+	told := before != (rival{}) && !before.over && !before.silent
+	d.rival.silent = d.rival.obstructs() && !told && m.now.Sub(since) < obstructionPatience
 }
 
 // stays says whether the rival stays though another host has shown itself: if it shows itself still, so

@@ -74,6 +74,14 @@ const (
 	// checkWait is the wait after a defense against a fellow node before it is asked whether it
 	// still uses the address; if no answer has come after another answerWait, it does not.
 	checkWait, answerWait = time.Second, 2 * time.Second
+	// followLeast is the least wait before a fellow node that is not heard, and uses an address too, is
+	// asked again whether it does, and followEach how much longer the wait is for each address that
+	// others use. Once it has not answered followLost times, nor for another answerWait, it does not.
+	followLeast, followEach = time.Second, 50 * time.Millisecond
+	followLost              = 2
+	// apartEach is the time between two checks of an owner that does not hear all speakers (SetApart),
+	// whichever addresses they are of, and apartSoon between those when that begins.
+	apartEach, apartSoon = time.Second, 10 * time.Millisecond
 	// lookPause is the least time between two looks at what was seen of other hosts.
 	lookPause = 20 * time.Millisecond
 	// quiet is how long, at least, nothing must be seen of a conflict for it to be over.
@@ -138,6 +146,12 @@ func (d Detection) listening(sent int, random float64) time.Duration {
 // this many such addresses.
 func askPause(obstructed int) time.Duration {
 	return min(max(askLeast, time.Duration(obstructed)*askEach), probeAgain)
+}
+
+// followPause returns the wait before a fellow node that is not heard is asked again whether it uses
+// an address, if others use this many.
+func followPause(contested int) time.Duration {
+	return followLeast + time.Duration(contested)*followEach
 }
 
 // portion returns a part of d; random is in [0, 1).

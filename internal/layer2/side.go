@@ -39,8 +39,8 @@ type side struct {
 // sign shows that another host uses an address.
 type sign struct {
 	mac link.MAC
-	// fellow says that it is a fellow node's.
-	fellow bool
+	// fellow says that it is a fellow node's, unheard that of one that is not heard.
+	fellow, unheard bool
 	// probe says that the host does not use the address yet, but asks whether it may; answer that
 	// it has told that to us alone, since we asked.
 	probe, answer bool

@@ -1,6 +1,7 @@
 package layer2
 
 import (
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -32,12 +33,16 @@ type state struct {
 	// rivals are the entries that have one that is told of; news says that they are others than told.
 	rivals map[*entry]struct{}
 	news   bool
-	// obstructed is the number of entries that fellow nodes keep from being answered.
-	obstructed int
-	queue      queue
-	limit      *rate.Limiter
-	refresh    time.Duration
-	detection  Detection
+	// obstructed is the number of entries that fellow nodes keep from being answered, owned of those
+	// that this node answers for as the owner.
+	obstructed, owned int
+	// apart says that the node is, unheard are the fellow nodes that it does not hear; see SetApart.
+	apart     bool
+	unheard   map[name.NodeName]bool
+	queue     queue
+	limit     *rate.Limiter
+	refresh   time.Duration
+	detection Detection
 }
 
 func newState(a *Announcer) *state {
@@ -67,14 +72,21 @@ func (s *state) close() {
 func (s *state) change(e *entry, now time.Time, event func(*duty, moment)) {
 	before := e.duty
 	event(&e.duty, moment{
-		now: now, random: rand.Float64(), refresh: s.refresh, detection: s.detection, obstructed: s.obstructed,
+		now: now, random: rand.Float64(), refresh: s.refresh, detection: s.detection,
+		obstructed: s.obstructed, contested: len(s.rivals), owned: s.owned, apart: s.apart,
 	})
 	x := e.side
 	if e.duty.answer() != before.answer() {
 		x.changed = append(x.changed, e.address)
 	}
-	if e.duty.phase == owning && before.phase != owning {
-		x.port.counters.takeovers.Add(1)
+	if e.duty.phase == owning {
+		s.owned++
+		if before.phase != owning {
+			x.port.counters.takeovers.Add(1)
+		}
+	}
+	if before.phase == owning {
+		s.owned--
 	}
 	if e.duty.phase == deputizing {
 		x.deputized++
@@ -208,6 +220,18 @@ func (s *state) setDetection(d Detection, now time.Time) {
 	s.detection = d
 	if d == Off {
 		s.each(now, (*duty).hurry)
+	}
+}
+
+func (s *state) setApart(apart bool, unheard map[name.NodeName]bool, now time.Time) {
+	began := apart && (!s.apart || !maps.Equal(unheard, s.unheard))
+	if s.apart, s.unheard = apart, unheard; began {
+		s.each(now, (*duty).part)
+	}
+	for e := range s.rivals {
+		if r := e.duty.rival; unheard[s.neighbors[r.mac]] && !r.unheard {
+			s.change(e, now, (*duty).lose)
+		}
 	}
 }
 
