@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
 )
@@ -34,6 +35,43 @@ func TestAnAPIServerThatAnswersIsInReach(t *testing.T) {
 			server.Close()
 			if err := r.ask(t.Context()); err == nil {
 				t.Error("it is in reach once it is away")
+			}
+		})
+	}
+}
+
+func TestWhatANodeKnowsIsOldForAsLongAsTheAPIServerWasAwayAndUntilWatchesAreBack(t *testing.T) {
+	t.Parallel()
+	began := time.Unix(1e9, 0)
+	for _, tt := range []struct {
+		name string
+		away time.Duration // until the first answer
+		// stale is from when to when; back that somebody is told at the end.
+		from, to time.Duration
+	}{
+		{"a short absence", 9 * time.Second, 0, 0},
+		{"a longer one", 18 * time.Second, 12 * time.Second, 36 * time.Second},
+		{"a very long one", 600 * time.Second, 12 * time.Second, 630 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			a := absence{answered: began}
+			var from, to time.Duration
+			backs := 0
+			for at := time.Duration(0); at < 1000*time.Second; at += reachEvery {
+				a.note(at == 0 || at >= tt.away, began.Add(at))
+				if a.back {
+					backs++
+				}
+				switch stale := a.stale(began.Add(at)); {
+				case stale && from == 0:
+					from = at
+				case !stale && from > 0 && to == 0:
+					to = at
+				}
+			}
+			if from != tt.from || to != tt.to || backs != 1 {
+				t.Errorf("stale from %v to %v, want %v to %v; back %d times", from, to, tt.from, tt.to, backs)
 			}
 		})
 	}

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/netip"
 	"slices"
@@ -109,7 +110,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 		self: self.node, asker: s.neighbors.asker, interfaces: s.interfaces, gateways: link.Gateways, nodes: &s.neighbors.nodes,
 		changed: changed, log: log.WithName("hearing"),
 	}
-	s.reach = &reach{url: serverURL(mgr.GetConfig()), client: mgr.GetHTTPClient(), changed: changed, log: log.WithName("reach")}
+	s.reach = &reach{url: serverURL(mgr.GetConfig()), changed: changed, log: log.WithName("reach")}
 	s.gossip = newGossip(mgr.GetClient(), self, o, log.WithName("gossip"))
 	s.gossip.tell, s.gossip.query = s.engine.Tell, s.query
 	s.gossip.ask, s.gossip.company = s.neighbors.ask, s.neighbors.company
@@ -131,6 +132,10 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 			return d.Owner == self.node && d.Claimed && d.Delivery != announce.Awaited
 		},
 	})
+	s.reach.back = func() {
+		s.status.changed()
+		s.written.Retry()
+	}
 	s.delivery = newDelivery(mgr.GetClient(), self, s.proxy, log.WithName("delivery"))
 	s.delivery.tell = s.engine.Tell
 	s.engine.Self, s.engine.Cache, s.engine.Log = self.node, mgr.GetCache(), log.WithName("engine")
@@ -155,6 +160,10 @@ func serverURL(cfg *rest.Config) string {
 }
 
 func (s *speaker) setUp(ctx context.Context, mgr manager.Manager) error {
+	var err error
+	if s.reach.client, err = rest.HTTPClientFor(mgr.GetConfig()); err != nil {
+		return fmt.Errorf("make client that asks whether the API server is there: %w", err)
+	}
 	runnables := []manager.RunnableFunc{
 		s.engine.Start, s.written.Start, s.gossip.Start, s.status.Start, s.proxy.Start,
 		s.quorums.run, s.hearing.run, s.reach.run, s.delivery.run, s.links.Run, s.layer2.Run, s.routers.Run,

@@ -107,6 +107,16 @@ func (a *Announced) repair(ctx context.Context, r reconcile.Request) (reconcile.
 	return reconcile.Result{}, nil
 }
 
+// Retry has what could not be written tried again now: the API server is back.
+func (a *Announced) Retry() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for key := range a.desired {
+		a.queue.Forget(key)
+		a.queue.Add(key)
+	}
+}
+
 func (a *Announced) verdict(key name.ServiceKey) (announce.Verdict, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -57,7 +57,7 @@ func (f *Fence) Config(cfg *rest.Config) *rest.Config {
 	cfg = rest.CopyConfig(cfg)
 	dial := cfg.Dial
 	if dial == nil {
-		dial = (&net.Dialer{Timeout: WriteTimeout, KeepAlive: 30 * time.Second}).DialContext
+		dial = Dial
 	}
 	cfg.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)

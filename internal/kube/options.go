@@ -47,13 +47,13 @@ func Flags(fs *flag.FlagSet, d Defaults) *Options {
 }
 
 // RESTConfig finds the API server: by --kubeconfig, $KUBECONFIG or the pod's service
-// account. The API server's own fairness limits requests, not the client.
+// account. The API server's own fairness limits requests, not the client. See Dial.
 func (o *Options) RESTConfig() (*rest.Config, error) {
 	cfg, err := config.GetConfig()
 	if err != nil {
 		return nil, fmt.Errorf("find API server (--kubeconfig, $KUBECONFIG or a pod's service account): %w", err)
 	}
-	cfg.QPS = -1
+	cfg.QPS, cfg.Dial = -1, Dial
 	return cfg, nil
 }
 
