@@ -231,6 +231,19 @@ func (v *View) own(u *Unit, now time.Time) ownership {
 	return own
 }
 
+// contestedUnit says whether a node that is not heard answers for what the own node does.
+func (v *View) contestedUnit(u *Unit) bool {
+	for i := range u.Services {
+		for _, a := range u.Services[i].Addresses {
+			c, contested := v.Conflicts[a]
+			if other, known := v.node(c.Node); contested && known && other.Health != Alive {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // yield has the own node, an owner by its claim, give way to a node that answers too and that it does
 // not hear, so that claims do not decide; see election.Yields.
 func (own *ownership) yield(v *View, u *Unit) {
@@ -246,7 +259,7 @@ func (own *ownership) yield(v *View, u *Unit) {
 				continue
 			}
 			own.Again = earliest(own.Again, now.Add(contestedAgain))
-			after, yields := election.Yields(u.Name, v.Self, c.Node, v.alone())
+			after, yields := election.Yields(u.Name, v.Self, c.Node, own.situation.Claim.Step() > 0 || v.alone())
 			if c.Probe {
 				after = 0 // it is not answered anyway
 			}
@@ -350,7 +363,8 @@ func latest(a, b time.Time) time.Time {
 func (v *View) situation(u *Unit, able []option, now time.Time) election.Situation {
 	s := election.Situation{
 		Self: v.Self, Unit: u.Name, Claim: u.Claim, Since: u.Since, Now: now,
-		Usurped: u.history.usurped, Lost: u.history.lostAt, Hold: u.history.hold, Stale: v.Stale,
+		Usurped: u.history.usurped, Heard: u.history.heard, Hold: u.history.hold, Stale: v.Stale,
+		Contested: v.contestedUnit(u),
 	}
 	if owner, known := v.node(u.Claim.Owner); known {
 		s.Rival = owner.Health == Alive || owner.Health == Unheard

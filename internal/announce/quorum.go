@@ -140,14 +140,16 @@ type history struct {
 	// last did, hold until when it leaves it to a live owner.
 	lost         int
 	lostAt, hold time.Time
-	// heard is when the best claim was last another.
+	// heard is when the best claim was last another than before; zero: it never was.
 	heard time.Time
 }
 
 // follow takes that the best claim for a unit is another, and whether the own node, which had the
 // one before, was fit to own the unit; mine says whether the new one is the own node's.
 func (h *history) follow(before, best election.Claim, fit, mine bool, now time.Time) {
-	h.heard = now
+	if before.Epoch > 0 && (best.Epoch != before.Epoch || best.Owner != before.Owner) {
+		h.heard = now
+	}
 	switch {
 	case mine, best.Term() > before.Term():
 		h.usurped = false

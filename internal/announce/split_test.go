@@ -131,16 +131,19 @@ func TestWhoGivesWayToAnOwnerThatItDoesNotHear(t *testing.T) {
 		rival  announce.Health
 		after  time.Duration
 		yields bool
+		// step is that of its claim.
+		step uint64
 	}{
-		{"alone and lower, a moment later", lower, announce.Dead, announce.Unheard, election.YieldAlone, true},
-		{"alone and lower, at once", lower, announce.Dead, announce.Unheard, 0, false},
-		{"alone and higher, at first", higher, announce.Dead, announce.Unheard, election.YieldAlone, false},
-		{"alone and higher, if the other does not", higher, announce.Dead, announce.Unheard, election.YieldAhead, true},
-		{"alone, and the other's speaker seemed to be away", lower, announce.Dead, announce.Silent, election.YieldAlone, true},
-		{"not alone and lower, at first", lower, announce.Alive, announce.Unheard, election.YieldAhead, false},
-		{"not alone and lower, if the other does not", lower, announce.Alive, announce.Unheard, election.YieldBehind, true},
-		{"not alone and higher", higher, announce.Alive, announce.Unheard, time.Minute, false},
-		{"it hears the other", lower, announce.Alive, announce.Alive, time.Minute, false},
+		{"alone and lower, a moment later", lower, announce.Dead, announce.Unheard, election.YieldWeak, true, 0},
+		{"alone and lower, at once", lower, announce.Dead, announce.Unheard, 0, false, 0},
+		{"alone and higher, at first", higher, announce.Dead, announce.Unheard, election.YieldWeak, false, 0},
+		{"alone and higher, if the other does not", higher, announce.Dead, announce.Unheard, election.YieldAhead, true, 0},
+		{"alone, and the other's speaker seemed to be away", lower, announce.Dead, announce.Silent, election.YieldWeak, true, 0},
+		{"not alone and lower, at first", lower, announce.Alive, announce.Unheard, election.YieldAhead, false, 0},
+		{"not alone and lower, if the other does not", lower, announce.Alive, announce.Unheard, election.YieldBehind, true, 0},
+		{"not alone and higher", higher, announce.Alive, announce.Unheard, time.Minute, false, 0},
+		{"not alone and higher, but it claimed without a quorum", higher, announce.Alive, announce.Unheard, election.YieldAhead, true, 1},
+		{"it hears the other", lower, announce.Alive, announce.Alive, time.Minute, false, 0},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -150,7 +153,7 @@ func TestWhoGivesWayToAnOwnerThatItDoesNotHear(t *testing.T) {
 				other = lower
 			}
 			s := speaker(tt.self, announce.Known{Service: service(lan)}, announce.Heard{News: announce.News{Claims: []election.Claim{
-				{Unit: address, Owner: tt.self, Successor: other, Epoch: 1 << 16},
+				{Unit: address, Owner: tt.self, Successor: other, Epoch: 1<<16 + tt.step},
 			}}})
 			at := begin()
 			s.Step(at, announce.MembersKnown{Joined: true, Members: []announce.Member{
@@ -218,5 +221,57 @@ func TestAnOwnerThatNobodyHearsIsFollowedAfterTheGracePeriod(t *testing.T) {
 				t.Errorf("it follows: %v, want %v", follows, tt.follows)
 			}
 		})
+	}
+}
+
+// The claim of an owner that this node takes for dead has just been heard, so it lives.
+func TestAClaimThatHasJustBeenHeardIsNotAnsweredWithAnother(t *testing.T) {
+	t.Parallel()
+	address := netip.MustParseAddr(lan)
+	claim := func(owner name.NodeName, epoch uint64) announce.Heard {
+		return announce.Heard{News: announce.News{Claims: []election.Claim{{Unit: address, Owner: owner, Successor: "b", Epoch: epoch}}}}
+	}
+	s := speaker("b", announce.Known{Service: service(lan)}, claim("c", 1<<16+1), alive("b", "c")) // a is dead
+	at := begin().Add(time.Minute)
+	s.Step(at, claim("a", 2<<16))
+	for range 9 {
+		at = at.Add(100 * time.Millisecond)
+		if s.Step(at); s.Owns() > 0 {
+			t.Fatal("it claims from who has just claimed")
+		}
+	}
+	if s.Step(at.Add(time.Second)); s.Owns() == 0 {
+		t.Error("it never claims what a dead node owns")
+	}
+}
+
+// A node that claimed without a quorum, and would own the unit by now, does not claim it for good while the
+// owner of before, which it does not hear, answers for it.
+func TestAContestedClaimWithoutAQuorumIsNotMadeGood(t *testing.T) {
+	t.Parallel()
+	address := netip.MustParseAddr(lan)
+	for _, contested := range []bool{false, true} {
+		s := speaker("b", announce.Known{Service: service(lan)}, announce.QuorumMeasured{}, announce.Heard{News: announce.News{
+			Claims: []election.Claim{{Unit: address, Owner: "b", Successor: "c", Epoch: 1<<16 + 1}},
+		}})
+		at := begin()
+		s.Step(at, announce.MembersKnown{Joined: true, Members: []announce.Member{
+			{Node: "a", Health: announce.Unheard, Since: at}, {Node: "b", Health: announce.Alive, Since: at}, {Node: "c", Health: announce.Alive, Since: at},
+		}})
+		self := announce.SelfKnown{Settled: true, Proxy: announce.ProxyReady, Interfaces: node("b", "10.0.0.2").Interfaces}
+		if contested {
+			self.Conflicts = []announce.Conflict{{Address: address, Interface: "eth0", Node: "a"}}
+		}
+		s.Step(at, self)
+		s.Outbox()
+		claimed := false
+		for range 200 {
+			at = at.Add(100 * time.Millisecond)
+			s.Step(at, announce.QuorumKnown{Interface: "eth0", Has: true, Witness: true})
+			claimed = claimed || len(s.Outbox().Claims) > 0
+		}
+		if claimed == contested {
+			t.Errorf("contested %v: it claimed a new term: %v", contested, claimed)
+		}
 	}
 }

@@ -64,9 +64,11 @@ type Situation struct {
 	// Answering is since when the owner's node, though it was found dead, has answered on the LAN;
 	// zero: it does not.
 	Answering time.Time
-	// Lost is when Self lost the unit to another though it was fit, Hold until when it leaves it to
-	// a live owner therefore.
-	Lost, Hold time.Time
+	// Heard is when the claim was heard; zero: long ago. Hold is until when Self, which lost the unit to
+	// another though it was fit, leaves it to a live owner.
+	Heard, Hold time.Time
+	// Contested says that a node that Self does not hear answers for the unit, too.
+	Contested bool
 }
 
 // Outcome is what a node makes of a Situation.
@@ -198,8 +200,8 @@ func (s Situation) stay(following []Candidate, o Outcome) Outcome {
 // quorum for long enough to own it like any other.
 func (s Situation) settle(o *Outcome) bool {
 	o.Measure = true
-	if s.QuorateSince.IsZero() {
-		return false
+	if s.QuorateSince.IsZero() || s.Contested {
+		return false // the other may be the owner that comes back
 	}
 	due := s.QuorateSince.Add(Settled)
 	if s.Now.Before(due) {
@@ -262,13 +264,13 @@ func (s Situation) claimed(line []Candidate, waiting Outcome, due time.Time) Out
 	return Outcome{Owner: s.Self, Answers: true, Claim: s.follow(line, s.Claim.nextStep())}
 }
 
-// hold is until when Self leaves the unit to its owner. One that seems dead may have claimed it a
-// moment ago, before Self could find that it lives again.
+// hold is until when Self leaves the unit to its owner. One that seems dead, and whose claim has only just
+// been heard, lives: Self has not found that yet.
 func (s Situation) hold() time.Time {
-	if s.Rival || s.Lost.IsZero() {
+	if s.Rival || s.Heard.IsZero() {
 		return s.Hold
 	}
-	return s.Lost.Add(HoldFirst)
+	return s.Heard.Add(HoldFirst)
 }
 
 // next is a claim of Self that follows the known one in a new term.

@@ -36,9 +36,9 @@ const (
 	HoldFirst = time.Second
 	// HoldMax is how long it may not at most, when it has lost it again and again.
 	HoldMax = 60 * time.Second
-	// YieldAlone is after how long an owner that hears no speaker gives way to another that it does not
-	// hear; see Yields.
-	YieldAlone = 500 * time.Millisecond
+	// YieldWeak is after how long an owner that hears no speaker, or claimed without a quorum, gives way to
+	// another that it does not hear; see Yields.
+	YieldWeak = 500 * time.Millisecond
 	// YieldAhead is after how long it does so if its rank is higher than the other's.
 	YieldAhead = 2 * time.Second
 	// YieldBehind is after how long an owner that hears some speaker, and has the lower rank, does so.
@@ -131,17 +131,17 @@ func byRank(unit netip.Addr, x, y name.NodeName) int {
 }
 
 // Yields says whether, and after how long, a node that owns a unit by its claim gives way to another
-// node that answers for it too, where neither hears what the other claims. alone says that the node
-// hears no speaker at all: then it is the one that is cut off, and yields. If both are, the one with
-// the lower rank does, which the other waits for; if neither is, so does that, but only after an
-// other one that is alone would have.
-func Yields(unit netip.Addr, self, other name.NodeName, alone bool) (after time.Duration, yields bool) {
+// node that answers for it too, where neither hears what the other claims. weak says that the node
+// hears no speaker at all, and so is the one that is cut off, or that it claimed without a quorum, perhaps
+// from that other: then it yields. If both are, the one with the lower rank does, which the other waits
+// for; if neither is, so does that, but only after another one that is weak would have.
+func Yields(unit netip.Addr, self, other name.NodeName, weak bool) (after time.Duration, yields bool) {
 	ahead := byRank(unit, self, other) < 0
 	switch {
-	case alone && ahead:
+	case weak && ahead:
 		return YieldAhead, true
-	case alone:
-		return YieldAlone, true
+	case weak:
+		return YieldWeak, true
 	}
 	return YieldBehind, !ahead
 }

@@ -275,13 +275,13 @@ func TestDecide(t *testing.T) {
 		},
 		"what has just been lost to a rival that seems dead is left to it for a moment": {
 			Situation{
-				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Lost: now, Hold: now.Add(HoldMax),
+				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Heard: now, Hold: now.Add(HoldMax),
 			},
 			Outcome{Owner: first, Again: now.Add(HoldFirst)},
 		},
 		"what was lost to a rival that has died since is claimed at once": {
 			Situation{
-				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Lost: now.Add(-HoldFirst), Hold: now.Add(HoldMax),
+				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Heard: now.Add(-HoldFirst), Hold: now.Add(HoldMax),
 			},
 			Outcome{Owner: second, Answers: true, Claim: Claim{Unit: u, Owner: second, Successor: third, Epoch: then}},
 		},

@@ -77,12 +77,15 @@ type moment struct {
 	// obstructed is the number of addresses that fellow nodes keep from being answered, contested of
 	// those that others use, owned of those that this node answers for as the owner.
 	obstructed, contested, owned int
-	// apart says that there may be other owners that this node does not hear.
-	apart bool
+	// apart says that there may be other owners that this node does not hear, unheard how many.
+	apart   bool
+	unheard int
 }
 
 // apartPause is the wait between two checks of one address while the node is apart.
-func (m moment) apartPause() time.Duration { return apartEach * time.Duration(max(m.owned, 1)) }
+func (m moment) apartPause() time.Duration {
+	return max(apartLeast, apartEach*time.Duration(m.owned*(1+m.unheard/apartCrowd)))
+}
 
 // lasts returns how long an owner takes a conflict to go on that does not show. One that only
 // its checks show must not end between two of them, even if the answer to one is lost.
@@ -280,7 +283,7 @@ func (d *duty) checked(m moment) {
 // part is the event that there may be other owners that this node does not hear: it asks for them soon.
 func (d *duty) part(m moment) {
 	if d.open && d.phase == owning && m.detection != Off {
-		d.check = earlier(d.check, m.now.Add(portion(apartSoon*time.Duration(m.owned), m.random)))
+		d.check = earlier(d.check, m.now.Add(portion(apartSoon*time.Duration(m.owned*(1+m.unheard/apartCrowd)), m.random)))
 	}
 }
 

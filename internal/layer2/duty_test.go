@@ -412,3 +412,17 @@ func TestWishesAgree(t *testing.T) {
 		})
 	}
 }
+
+func TestTheMoreAddressesAndNodesThereAreTheMoreRarelyEachIsAskedFor(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		owned, unheard int
+		want           time.Duration
+	}{
+		{0, 1, time.Second}, {20, 5, time.Second}, {100, 5, 5 * time.Second}, {100, 199, 100 * time.Second},
+	} {
+		if got := (moment{owned: tt.owned, unheard: tt.unheard}).apartPause(); got != tt.want {
+			t.Errorf("%d addresses, %d nodes: %v, want %v", tt.owned, tt.unheard, got, tt.want)
+		}
+	}
+}

@@ -159,7 +159,7 @@ func (a *Announcer) SetConflictDetection(mode Detection) {
 // SetApart tells which fellow nodes are not heard, so that between them and this node claims do not
 // decide who owns, and whether one of them may own what this node does. If so, the network is asked who
 // else answers for what this node owns: all addresses soon, and again whenever other nodes are not
-// heard, and then one each second. Who is found is asked each second whether it goes on. Initially all
+// heard, and then each every second, or 20 a second in all if there are more, fewer in a large cluster. Who is found is asked each second whether it goes on. Initially all
 // are heard. The slice is not kept.
 func (a *Announcer) SetApart(apart bool, unheard []name.NodeName) {
 	set := make(map[name.NodeName]bool, len(unheard))

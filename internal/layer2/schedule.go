@@ -79,9 +79,12 @@ const (
 	// others use. Once it has not answered followLost times, nor for another answerWait, it does not.
 	followLeast, followEach = time.Second, 50 * time.Millisecond
 	followLost              = 2
-	// apartEach is the time between two checks of an owner that does not hear all speakers (SetApart),
-	// whichever addresses they are of, and apartSoon between those when that begins.
-	apartEach, apartSoon = time.Second, 10 * time.Millisecond
+	// apartLeast is the least time between two checks of one address by an owner that does not hear all
+	// speakers (SetApart), apartEach that between checks of any, and apartSoon when that begins. It is
+	// longer by as much for each apartCrowd nodes that are not heard: they may all ask like this one.
+	apartLeast           = time.Second
+	apartEach, apartSoon = 50 * time.Millisecond, 10 * time.Millisecond
+	apartCrowd           = 10
 	// lookPause is the least time between two looks at what was seen of other hosts.
 	lookPause = 20 * time.Millisecond
 	// quiet is how long, at least, nothing must be seen of a conflict for it to be over.

@@ -73,7 +73,7 @@ func (s *state) change(e *entry, now time.Time, event func(*duty, moment)) {
 	before := e.duty
 	event(&e.duty, moment{
 		now: now, random: rand.Float64(), refresh: s.refresh, detection: s.detection,
-		obstructed: s.obstructed, contested: len(s.rivals), owned: s.owned, apart: s.apart,
+		obstructed: s.obstructed, contested: len(s.rivals), owned: s.owned, apart: s.apart, unheard: len(s.unheard),
 	})
 	x := e.side
 	if e.duty.answer() != before.answer() {

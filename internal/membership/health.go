@@ -67,6 +67,9 @@ const (
 	// inquired how long they look out for it.
 	inquiries = 5
 	inquired  = time.Second
+	// muteMost is how often in a row the node may answer without its speaker before that is taken to be
+	// away: it does not answer for each address that this node believes it to own.
+	muteMost = 3
 	// unheard is how long a living node may not have been heard before a death elsewhere casts
 	// doubt on it. doubts is how many nodes are asked for then, at most, by one node, and
 	// doubtsOfAll roughly by all together.
@@ -116,6 +119,8 @@ type peer struct {
 	void   bool
 	// vetoed says that another node has heard it since this one asked.
 	vetoed bool
+	// mute counts the answers in a row of a node that is unheard without one of its speaker.
+	mute int
 	// inquirers are the nodes that miss it, and when they asked whether this one hears it.
 	inquirers map[name.NodeName]time.Time
 	// verify is when the gossip was last asked for it directly.

@@ -173,6 +173,20 @@ func TestTheHealthOfANodeFollowsFromWhatIsHeard(t *testing.T) {
 			s.it().vetoed = true
 			s.answered("it", down, s.now)
 		}, Unheard},
+		{"its speaker answers on the LAN, and then once it does not", func(s *scene) {
+			missed(s)
+			s.answered("it", serving, s.now)
+			s.pass(150 * ms)
+			s.again(up)
+		}, Unheard},
+		{"its speaker answers on the LAN, and then no more", func(s *scene) {
+			missed(s)
+			s.answered("it", serving, s.now)
+			s.pass(150 * ms)
+			for range 3 {
+				s.again(up)
+			}
+		}, Silent},
 		{"one that has left stays dead though its node answers", func(s *scene) { s.heard(farewell, left); s.pass(time.Minute); s.answered("it", up, s.now) }, Dead},
 		{"one that says that it is deaf stays dead though its node answers", func(s *scene) {
 			s.heard(heartbeat, alive|deaf)

@@ -406,10 +406,13 @@ func (w *watch) answered(n name.NodeName, a Answer, now time.Time) {
 	case a.Neighbor:
 		p.reached, p.missed, p.noted = true, 0, false
 		speaks := a.Speaker || p.vetoed
+		if p.mute++; speaks {
+			p.mute = 0
+		}
 		switch {
 		case speaks && (overdue || p.lost || p.health == Silent && p.flags&joined != 0):
 			w.become(p, Unheard, now)
-		case overdue || p.lost || p.health == Unheard && !speaks:
+		case overdue || p.lost || p.health == Unheard && p.mute >= muteMost:
 			w.become(p, Silent, now)
 		}
 	case p.lost && p.vetoed:
