@@ -42,6 +42,7 @@ type gossip struct {
 	changed func()
 	wake    chan struct{} // says that there are keys
 	heard   chan struct{} // says that there is something in inbox
+	relay   *relay
 	ready   chan struct{} // closed when the engine has told who the others are
 
 	mu        sync.Mutex // guards what follows
@@ -54,12 +55,12 @@ type gossip struct {
 	deputized []name.NodeName
 	joined    bool
 	met       bool // ready is closed
-	inbox     []announce.News
+	inbox     inbox
 }
 
 func newGossip(c client.Reader, self identity, o options, log logr.Logger) *gossip {
 	return &gossip{
-		client: c, self: self, port: uint16(o.gossipPort), log: log, own: self.addresses,
+		client: c, self: self, port: uint16(o.gossipPort), log: log, own: self.addresses, relay: newRelay(self),
 		secret: client.ObjectKey{Namespace: o.Namespace, Name: membership.SecretName},
 		wake:   make(chan struct{}, 1), heard: make(chan struct{}, 1), ready: make(chan struct{}),
 		interval: membership.DefaultInterval, missed: membership.DefaultMissed,
@@ -195,6 +196,8 @@ func (g *gossip) Start(ctx context.Context) error {
 	var done sync.WaitGroup
 	defer done.Wait()
 	done.Go(func() { g.follow(ctx, members) })
+	done.Go(func() { g.relay.run(ctx, members.Send) })
+	done.Go(func() { g.compare(ctx, members) })
 	return members.Run(ctx)
 }
 
@@ -238,10 +241,10 @@ func (g *gossip) hear(b []byte) bool {
 		return false
 	}
 	g.mu.Lock()
-	g.inbox = append(g.inbox, news)
+	kept := g.inbox.add(news)
 	g.mu.Unlock()
 	poke(g.heard)
-	return true
+	return kept
 }
 
 // notJoined says why this speaker does not know who else lives, "" if it does.
@@ -274,19 +277,14 @@ func (g *gossip) follow(ctx context.Context, members *membership.Membership) {
 			g.changed()
 		}
 		g.mu.Lock()
-		inbox := g.inbox
-		g.inbox = nil
+		said, digests := g.inbox.take()
 		g.mu.Unlock()
-		var said []announce.Fact
-		for _, news := range inbox {
-			said = append(said, announce.Heard{News: news})
+		if facts = append(said, facts...); len(facts) > 0 {
+			if err := g.tell(ctx, facts...); err != nil {
+				return // ctx ended
+			}
 		}
-		if facts = append(said, facts...); len(facts) == 0 {
-			continue
-		}
-		if err := g.tell(ctx, facts...); err != nil {
-			return // ctx ended
-		}
+		g.answer(ctx, members, digests)
 	}
 }
 

@@ -140,6 +140,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 	s.delivery.tell = s.engine.Tell
 	s.engine.Self, s.engine.Cache, s.engine.Log = self.node, mgr.GetCache(), log.WithName("engine")
 	s.engine.Apply, s.engine.Spread, s.engine.Measure = s.apply, s.gossip.spread, s.quorums.want
+	s.engine.Learned = s.gossip.relay.learned
 	s.keeping = &keeping{file: keep.File{Directory: keep.Directory(self.cluster, self.node), Node: self.node}, query: s.query, log: log.WithName("keeping")}
 	// Until told, nobody is known to live.
 	s.engine.First = append([]announce.Fact{announce.MembersKnown{}, announce.SelfKnown{}, announce.QuorumMeasured{}, announce.DeliveryChecked{}}, s.keeping.recall(time.Now())...)

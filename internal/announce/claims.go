@@ -11,6 +11,15 @@ import (
 // knowledge: other nodes may have heard of the Service first.
 const strayTime = time.Minute
 
+// contestTime is how long a claim that the own node has answered with a better one is not answered again.
+const contestTime = time.Second
+
+// contest is a claim that the own node has answered with a better one, and when.
+type contest struct {
+	claim election.Claim
+	at    time.Time
+}
+
 // claims is the best claim known for each unit.
 type claims struct {
 	known map[netip.Addr]election.Claim

@@ -35,6 +35,8 @@ type cluster struct {
 	gateway  int
 	// islands says that gossip is blocked between nodes of different islands, though they are on one LAN.
 	islands bool
+	// apart names pairs, from and to, of which one does not hear the other though all others hear both.
+	apart map[[2]name.NodeName]bool
 }
 
 // simulated is a node.
@@ -50,6 +52,7 @@ type simulated struct {
 	joined  bool
 	// asking says that a quorum is being measured.
 	asking bool
+	relay  *announce.Relay
 	// island is where its gossip is heard. yields are the addresses that it gives way for, blocked those
 	// that it therefore does not answer for, and rivals are who it has found to answer, too.
 	island          int
@@ -72,7 +75,7 @@ type letter struct {
 }
 
 func newCluster(t *rapid.T, n, services int, edit ...func(*cluster)) *cluster {
-	c := &cluster{t: t, now: time.Unix(1e9, 0), random: rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))}
+	c := &cluster{t: t, now: time.Unix(1e9, 0), apart: map[[2]name.NodeName]bool{}, random: rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 1))}
 	for _, e := range edit {
 		e(c)
 	}
@@ -86,7 +89,7 @@ func newCluster(t *rapid.T, n, services int, edit ...func(*cluster)) *cluster {
 		c.units = append(c.units, s)
 	}
 	for i := range n {
-		x := &simulated{name: c.api[i].Name, seen: map[name.NodeName]announce.Member{}}
+		x := &simulated{name: c.api[i].Name, relay: announce.NewRelay(c.api[i].Name), seen: map[name.NodeName]announce.Member{}}
 		c.nodes = append(c.nodes, x)
 	}
 	for _, x := range c.nodes {
@@ -168,10 +171,24 @@ func (c *cluster) step(x *simulated, facts ...announce.Fact) {
 			}
 		}
 	}
+	x.relay.Add(x.state.Learned(), c.now)
+}
+
+// pass has a node pass on what it learned, each to three others at random.
+func (c *cluster) pass(x *simulated) {
+	for _, news := range x.relay.Take(c.now) {
+		makers, told := news.Makers(), 0
+		for _, i := range c.random.Perm(len(c.nodes)) {
+			if to := c.nodes[i]; to != x && told < 3 && !slices.Contains(makers, to.name) {
+				c.send(x, to, announce.Heard{News: news})
+				told++
+			}
+		}
+	}
 }
 
 func (c *cluster) send(from, to *simulated, facts ...announce.Fact) {
-	if from.hears(to) {
+	if from.hears(to) && !c.apart[[2]name.NodeName{from.name, to.name}] {
 		c.mail = append(c.mail, letter{to: to, at: c.now.Add(time.Duration(c.random.IntN(5)) * tick), facts: facts})
 	}
 }
@@ -212,6 +229,7 @@ func (c *cluster) run(d time.Duration) {
 			if again := x.state.Again(); !x.dead && !x.away && !again.IsZero() && !again.After(c.now) {
 				c.step(x)
 			}
+			c.pass(x)
 		}
 	}
 }

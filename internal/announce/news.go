@@ -32,9 +32,13 @@ func (r Report) believable(before uint64) bool {
 type News struct {
 	Claims  []election.Claim `json:"c,omitempty"`
 	Reports []Report         `json:"r,omitempty"`
+	// Digest asks who hears it to tell its maker what that lacks; nil: nothing is asked. Answer says
+	// that these news are the answer to one. The version before knows neither, and ignores them.
+	Digest *Digest `json:"d,omitempty"`
+	Answer bool    `json:"a,omitempty"`
 }
 
-// Empty says whether there is nothing in it.
+// Empty says whether there is neither a claim nor a report in it.
 func (n News) Empty() bool { return len(n.Claims) == 0 && len(n.Reports) == 0 }
 
 // Encode writes news for Decode.
@@ -57,6 +61,9 @@ func DecodeNews(b []byte) (News, error) {
 		return !c.Unit.IsValid() || c.Unit.Zone() != "" || c.Owner == "" || c.Epoch == 0
 	})
 	n.Reports = slices.DeleteFunc(n.Reports, func(r Report) bool { return r.Node == "" })
+	if n.Digest != nil && !n.Digest.valid() {
+		n.Digest = nil
+	}
 	return n, nil
 }
 
@@ -81,17 +88,15 @@ func (s *State) News() News {
 type Heard struct{ News News }
 
 func (f Heard) tell(s *State, now time.Time, t *touched) {
+	var learned News
 	for _, c := range f.News.Claims {
 		if s.learn(c, now) {
+			learned.Claims = append(learned.Claims, c)
 			for _, key := range s.holders[c.Unit] {
 				t.units[s.unitOf[key]] = true
 			}
-		} else if better := s.claims.known[c.Unit]; better.Owner == s.view.Self && better.Beats(c) && s.known(c.Unit) {
-			s.outbox.Claims = append(s.outbox.Claims, better) // who said that does not know of it
-			if c.Owner != s.view.Self {
-				s.won = append(s.won, s.holders[c.Unit]...) // and may have announced it
-				s.version++
-			}
+		} else {
+			s.contest(c, now)
 		}
 	}
 	changed := false
@@ -104,9 +109,45 @@ func (f Heard) tell(s *State, now time.Time, t *touched) {
 			continue
 		}
 		s.reports[r.Node], changed = r, true
+		learned.Reports = append(learned.Reports, r)
 	}
 	if changed {
 		s.merge(now, t)
+	}
+	switch {
+	case !learned.Empty():
+		s.fruitless, s.fruitful = 0, s.fruitful || f.News.Answer
+	case f.News.Answer && !f.News.Empty():
+		s.fruitless++
+	}
+	if s.view.Joined { // before, all that it hears is old
+		s.learned.Claims = append(s.learned.Claims, learned.Claims...)
+		s.learned.Reports = append(s.learned.Reports, learned.Reports...)
+	}
+}
+
+// Learned returns what others told since the last call that was news to this node, for a Relay.
+func (s *State) Learned() News {
+	learned := s.learned
+	s.learned = News{}
+	return learned
+}
+
+// contest answers a claim that is not news, if the own node has a better one: who made it or passes it
+// on does not know that. The same claim comes from several, and is answered once in contestTime.
+func (s *State) contest(c election.Claim, now time.Time) {
+	better := s.claims.known[c.Unit]
+	if better.Owner != s.view.Self || !better.Beats(c) || !s.known(c.Unit) {
+		return
+	}
+	if before := s.contests[c.Unit]; before.claim == c && now.Sub(before.at) < contestTime {
+		return
+	}
+	s.contests[c.Unit] = contest{c, now}
+	s.outbox.Claims = append(s.outbox.Claims, better)
+	if c.Owner != s.view.Self {
+		s.won = append(s.won, s.holders[c.Unit]...) // and that node may have announced it
+		s.version++
 	}
 }
 

@@ -2,12 +2,16 @@ package announce_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"net/netip"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/ballast-lb/ballast/internal/announce"
 	"github.com/ballast-lb/ballast/internal/election"
+	"github.com/ballast-lb/ballast/internal/name"
 )
 
 func TestNewsSurviveTheWire(t *testing.T) {
@@ -28,11 +32,37 @@ func TestNewsSurviveTheWire(t *testing.T) {
 	}
 }
 
+// A speaker of the version before reads claims and reports, and nothing else.
+func TestTheVersionBeforeUnderstandsDigestsAndAnswers(t *testing.T) {
+	t.Parallel()
+	d := announce.NewState("a").Digest()
+	said := announce.News{
+		Digest: &d, Answer: true,
+		Claims: []election.Claim{{Unit: netip.MustParseAddr("10.0.0.200"), Owner: "a", Successor: "b", Epoch: 3}},
+	}
+	var before struct {
+		Claims  []election.Claim  `json:"c,omitempty"`
+		Reports []announce.Report `json:"r,omitempty"`
+	}
+	if err := json.Unmarshal(said.Encode(), &before); err != nil || !slices.Equal(before.Claims, said.Claims) {
+		t.Errorf("it understands %+v, %v", before, err)
+	}
+	heard, err := announce.DecodeNews(said.Encode())
+	if err != nil || !reflect.DeepEqual(heard, said) {
+		t.Errorf("said %+v, heard %+v, %v", said, heard, err)
+	}
+	if size := len(announce.News{Digest: &announce.Digest{Node: name.NodeName(strings.Repeat("n", 253)), Sums: d.Sums}}.Encode()); size > 1100 {
+		t.Errorf("a digest takes %d bytes, too many for a datagram", size)
+	}
+}
+
 func FuzzDecodeNews(f *testing.F) {
 	f.Add([]byte(`{"c":[{"u":"10.0.0.1","o":"a","s":"b","e":1}],"r":[{"n":"a","k":1,"p":1}]}`))
 	f.Add([]byte(`{"c":[{"u":"","o":"a","e":1}]}`))
 	f.Add([]byte(`{"c":[{"u":"10.0.0.1%eth0","o":"","e":18446744073709551615}]}`))
 	f.Add([]byte(`{"r":[{"n":"a","p":255,"i":[{"MAC":[1,2]}]}]}`))
+	f.Add([]byte(`{"d":{"n":"a","s":"AAAA"},"a":true}`))
+	f.Add(announce.News{Digest: new(announce.NewState("a").Digest())}.Encode())
 	f.Add([]byte(``))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		news, err := announce.DecodeNews(b)
@@ -43,6 +73,9 @@ func FuzzDecodeNews(f *testing.F) {
 			if !c.Unit.IsValid() || c.Owner == "" || c.Epoch == 0 {
 				t.Errorf("accepted the claim %+v", c)
 			}
+		}
+		if news.Digest != nil {
+			announce.NewState("b").Beyond(*news.Digest)
 		}
 		if again, err := announce.DecodeNews(news.Encode()); err != nil || !bytes.Equal(again.Encode(), news.Encode()) {
 			t.Errorf("%+v became %+v, %v", news, again, err)

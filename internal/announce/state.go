@@ -54,6 +54,15 @@ type State struct {
 	surpass uint64
 	asked   *string // what asked the own node for a rebalancing before; nil: not known yet
 	outbox  News
+	learned News
+	// contests are the last claims that were answered with a better one of the own node's.
+	contests map[netip.Addr]contest
+	// sums are those of the digest of what is known; nil: not made since the last step. first is the part that
+	// an answer to a digest begins with. fruitless counts answers without anything new, fruitful says that the
+	// last had something.
+	sums             []byte
+	first, fruitless int
+	fruitful         bool
 	// won are Services of the own node's that another claimed, in vain.
 	won []name.ServiceKey
 }
@@ -92,6 +101,7 @@ func NewState(self name.NodeName) *State {
 		units: map[netip.Addr]*unit{}, unitOf: map[name.ServiceKey]*unit{},
 		waiting: map[*unit]bool{}, measuring: map[*unit]bool{}, dirty: map[*unit]bool{},
 		claims: newClaims(), reports: map[name.NodeName]Report{}, deputized: map[name.NodeName]int{},
+		contests: map[netip.Addr]contest{},
 	}
 }
 
@@ -110,7 +120,9 @@ const planAtOnce = 256
 // units; later, a fact that concerns all has them planned by and by: Again is then due at once.
 func (s *State) Step(now time.Time, facts ...Fact) []Change {
 	t := touched{units: map[*unit]bool{}}
+	s.sums = nil
 	s.claims.sweep(now, s.known)
+	maps.DeleteFunc(s.contests, func(_ netip.Addr, c contest) bool { return now.Sub(c.at) >= contestTime })
 	for _, f := range facts {
 		f.tell(s, now, &t)
 	}

@@ -27,6 +27,9 @@ type Engine struct {
 	// Spread takes what is to be told to the other speakers, before Apply; nil: there are none.
 	// It must not block.
 	Spread func(announce.News)
+	// Learned takes what other speakers told that was news, before Apply, to be passed on; nil: nobody
+	// passes it on. It must not block.
+	Learned func(announce.News)
 	// Measure takes the quorums that are to be measured, after each step; nil: none are. It must not
 	// block.
 	Measure func([]announce.Measurement)
@@ -107,6 +110,9 @@ func (e *Engine) step(state *announce.State, always bool, facts []announce.Fact)
 	changes := state.Step(time.Now(), facts...)
 	if news := state.Outbox(); e.Spread != nil && !news.Empty() {
 		e.Spread(news)
+	}
+	if news := state.Learned(); e.Learned != nil && !news.Empty() {
+		e.Learned(news)
 	}
 	if always || len(changes) > 0 || state.Version() != before {
 		e.Apply(state, changes)

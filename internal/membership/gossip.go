@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -107,18 +109,14 @@ func (r *run) pingGossip(n name.NodeName) bool {
 	return err == nil
 }
 
-// tell sends news to all members: short ones in a datagram each, which the gossip repeats,
-// long ones over a connection each. Whom that does not reach gets them with the next exchange.
-func (r *run) tell(news []byte) {
-	message := r.roster.pack(news, true)
-	var to []*memberlist.Node
-	for _, n := range r.list.Members() {
-		if n.Name != string(r.config.NodeName) {
-			to = append(to, n)
-		}
-	}
+// tell sends news to those whom they are for: short ones in a datagram each, which the gossip repeats if
+// they are for all, long ones over a connection each. Whom that does not reach gets them with the next
+// exchange.
+func (r *run) tell(l Letter) {
+	message := r.roster.pack(l.News, true)
+	to := r.receivers(l)
 	short := len(message) <= datagramMax
-	if short {
+	if short && l.all {
 		r.roster.repeat(message, len(to))
 	}
 	slots := make(chan struct{}, tellsAtOnce)
@@ -135,6 +133,19 @@ func (r *run) tell(news []byte) {
 			}
 		})
 	}
+}
+
+// receivers returns the members that a letter is for.
+func (r *run) receivers(l Letter) []*memberlist.Node {
+	to := slices.DeleteFunc(r.list.Members(), func(n *memberlist.Node) bool {
+		named := name.NodeName(n.Name)
+		return named == r.config.NodeName || l.To != "" && named != l.To || slices.Contains(l.Not, named)
+	})
+	if l.To == "" && !l.all {
+		rand.Shuffle(len(to), func(x, y int) { to[x], to[y] = to[y], to[x] })
+		to = to[:min(len(to), l.Some)]
+	}
+	return to
 }
 
 // logWriter passes memberlist's lines on.

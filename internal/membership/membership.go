@@ -133,7 +133,7 @@ type Membership struct {
 	interval  time.Duration
 	missed    int
 	deputized []name.NodeName
-	outbox    [][]byte
+	outbox    []Letter
 }
 
 // New checks config and returns a Membership that does nothing until Run.
@@ -253,11 +253,26 @@ func (m *Membership) SetDeputized(nodes []name.NodeName) {
 // told. Otherwise it means that it is about to start again.
 func (m *Membership) Leave() { m.leaving.Store(true) }
 
+// Letter is news for some of the other members.
+type Letter struct {
+	News []byte
+	// To is whom they are for. Empty: for Some of the members at random, or fewer if there are not so
+	// many, none of which is in Not.
+	To   name.NodeName
+	Some int
+	Not  []name.NodeName
+
+	all bool
+}
+
 // Spread tells all other members news. It does not block. What is spread before Run has opened
 // its sockets, others learn when they join.
-func (m *Membership) Spread(news []byte) {
+func (m *Membership) Spread(news []byte) { m.Send(Letter{News: news, all: true}) }
+
+// Send tells some members news, once: short ones may get lost. It does not block.
+func (m *Membership) Send(l Letter) {
 	m.mu.Lock()
-	m.outbox = append(m.outbox, news)
+	m.outbox = append(m.outbox, l)
 	m.mu.Unlock()
 	wake(m.changed)
 }

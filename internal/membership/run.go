@@ -131,8 +131,8 @@ func (r *run) loop(packets <-chan packet, opened <-chan struct{}) {
 		case <-r.ctx.Done():
 			return
 		case <-r.changed:
-			for _, news := range r.take() {
-				r.tell(news)
+			for _, l := range r.take() {
+				r.tell(l)
 			}
 			r.joinAbsent()
 			if r.watch.interval != interval {
@@ -164,7 +164,7 @@ func (r *run) loop(packets <-chan packet, opened <-chan struct{}) {
 }
 
 // take takes what was set from outside, and returns what is to be told to others.
-func (r *run) take() [][]byte {
+func (r *run) take() []Letter {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.watch.interval, r.watch.missed = r.interval, r.missed
@@ -177,9 +177,9 @@ func (r *run) take() [][]byte {
 	for _, n := range r.deputized {
 		r.watch.deputized[n] = true
 	}
-	news := r.outbox
+	letters := r.outbox
 	r.outbox = nil
-	return news
+	return letters
 }
 
 // show delivers the view, if what it is made of may have changed.
