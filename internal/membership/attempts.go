@@ -9,9 +9,15 @@ import (
 )
 
 const (
-	// joinsAtOnce bounds the joins that run at the same time. It is more than a LAN has speakers: all are tried at once, since
-	// a join of a node that is away hangs for seconds, and nothing is announced before all are tried.
-	joinsAtOnce = 256
+	// joinsFirst is how many joins run at the same time at first: each may bring all that a peer knows, a megabyte
+	// with 10,000 claims, and takes several while it lasts. A join of a node that is away hangs for seconds, and
+	// nothing is announced before all are tried, so the number doubles each joinsDouble, up to joinsAtOnce, more
+	// than a LAN has speakers: after a second all are tried.
+	joinsFirst, joinsAtOnce = 3, 256
+	joinsDouble             = 150 * time.Millisecond
+	// joinsEnough is how many exchanges are enough where many peers were hurried: each of them knows of
+	// the others, and what they claimed.
+	joinsEnough = 3
 
 	firstRetry = 250 * time.Millisecond
 	lastRetry  = 5 * time.Second
@@ -35,14 +41,21 @@ const (
 type attempts struct {
 	peers   map[name.NodeName]attempt
 	running int
+	// young is how many of them have begun since wave, when no peer waited for others to be tried; queued says
+	// that some do.
+	young  int
+	wave   time.Time
+	queued bool
+	// exchanges counts those since some peers were hurried.
+	exchanges int
 }
 
 type attempt struct {
 	// addresses are those that the peer had when it was last looked at.
 	addresses []netip.Addr
 	// running is how many tries run: one, and one more that was hurried, since the first may
-	// hang from a time when nothing got through.
-	running int
+	// hang from a time when nothing got through. Of these young have begun in this wave.
+	running, young int
 	// tried says that a try has told whether there is a speaker, or was not needed.
 	tried bool
 	// hurried asks for a try even if the peer is a member already.
@@ -53,10 +66,24 @@ type attempt struct {
 
 func newAttempts() *attempts { return &attempts{peers: map[name.NodeName]attempt{}} }
 
+// limit is how many joins of this wave may run now.
+func (a *attempts) limit(now time.Time) int {
+	if !a.queued && now.Sub(a.wave) >= joinsDouble {
+		a.wave, a.young = now, 0
+		for n, x := range a.peers {
+			x.young = 0
+			a.peers[n] = x
+		}
+	}
+	return joinsFirst << min(max(now.Sub(a.wave), 0)/joinsDouble, 16)
+}
+
 // start returns the peers to try now. A peer that is alive is not tried; when it disappears, or
-// its addresses change, it is tried at once.
+// its addresses change, it is tried at once, unless many are.
 func (a *attempts) start(peers []Peer, alive map[name.NodeName]bool, now time.Time) []Peer {
-	wanted := make(map[name.NodeName]bool, len(peers))
+	wanted, limit := make(map[name.NodeName]bool, len(peers)), a.limit(now)
+	hurried := false
+	a.queued = false
 	var begin []Peer
 	for _, p := range peers {
 		wanted[p.Name] = true
@@ -64,17 +91,26 @@ func (a *attempts) start(peers []Peer, alive map[name.NodeName]bool, now time.Ti
 		if !slices.Equal(x.addresses, p.Addresses) {
 			x.addresses, x.failures, x.next = p.Addresses, 0, time.Time{}
 		}
+		if x.hurried && x.running == 0 && a.exchanges >= joinsEnough {
+			x.hurried, x.failures, x.next = false, 0, now.Add(firstRetry) // if it is not a member by then
+		}
 		switch {
 		case x.running > 1, x.running == 1 && !x.hurried:
 		case alive[p.Name] && !x.hurried:
-			x = attempt{addresses: x.addresses, tried: true, running: x.running}
-		case x.next.After(now) && !x.hurried, a.running >= joinsAtOnce:
+			x = attempt{addresses: x.addresses, tried: true, running: x.running, young: x.young}
+		case x.next.After(now) && !x.hurried:
+		case a.running >= joinsAtOnce, a.young >= limit:
+			a.queued = true
 		default:
-			x.running, x.hurried = x.running+1, false
-			a.running++
+			x.running, x.young, x.hurried = x.running+1, x.young+1, false
+			a.running, a.young = a.running+1, a.young+1
 			begin = append(begin, p)
 		}
+		hurried = hurried || x.hurried
 		a.peers[p.Name] = x
+	}
+	if !hurried {
+		a.exchanges = 0
 	}
 	for n, x := range a.peers {
 		if x.running == 0 && !wanted[n] {
@@ -103,7 +139,7 @@ func (a *attempts) soon() {
 // again has all peers tried at once, members too, as if none had been tried before.
 func (a *attempts) again() {
 	for peer, x := range a.peers {
-		a.peers[peer] = attempt{addresses: x.addresses, running: x.running, hurried: true}
+		a.peers[peer] = attempt{addresses: x.addresses, running: x.running, young: x.young, hurried: true}
 	}
 }
 
@@ -112,8 +148,15 @@ func (a *attempts) again() {
 func (a *attempts) done(peer name.NodeName, how outcome, now time.Time, random float64) {
 	x := a.peers[peer]
 	a.running--
+	if x.young > 0 {
+		x.young--
+		a.young--
+	}
+	if how == exchanged {
+		a.exchanges++
+	}
 	a.peers[peer] = attempt{
-		addresses: x.addresses, running: x.running - 1, hurried: x.hurried, tried: x.tried || how != blocked,
+		addresses: x.addresses, running: x.running - 1, young: x.young, hurried: x.hurried, tried: x.tried || how != blocked,
 		failures: x.failures + 1, next: now.Add(backoff(x.failures, random)),
 	}
 }

@@ -59,18 +59,96 @@ func TestAttemptsTryAllPeersAtOnceAndAbsentOnesLessAndLessOften(t *testing.T) {
 	}
 }
 
-func TestAllPeersOfALargeLANAreTriedAtOnce(t *testing.T) {
+func TestPeersOfALargeLANAreTriedWithinASecondThoughNoneAnswers(t *testing.T) {
 	t.Parallel()
-	if started := newAttempts().start(somePeers(200), nil, time.Unix(1_000_000, 0)); len(started) != 200 {
-		t.Errorf("%d of 200 are tried", len(started))
-	}
 	a, peers, now := newAttempts(), somePeers(300), time.Unix(1_000_000, 0)
-	if started := a.start(peers, nil, now); len(started) != joinsAtOnce {
-		t.Errorf("%d of 300 are tried", len(started))
+	var sums []int
+	for sum := 0; sum < joinsAtOnce && len(sums) < 20; now = now.Add(joinsDouble) {
+		sum += len(a.start(peers, nil, now))
+		sums = append(sums, sum)
+	}
+	if want := []int{3, 6, 12, 24, 48, 96, 192, joinsAtOnce}; !slices.Equal(sums, want) {
+		t.Errorf("%v run, want %v", sums, want)
 	}
 	a.done(peers[0].Name, absent, now, 0)
 	if started := a.start(peers, nil, now); !same(started, peers[joinsAtOnce:joinsAtOnce+1]) {
 		t.Errorf("when one has ended, %v begin", started)
+	}
+}
+
+func TestThoseThatHangNeitherHinderOthersNorHaveThemTriedAllAtOnce(t *testing.T) {
+	t.Parallel()
+	a, peers, now := newAttempts(), somePeers(110), time.Unix(1_000_000, 0)
+	for range 10 {
+		a.start(peers[:10], nil, now)
+		now = now.Add(joinsDouble)
+	}
+	if a.running != 10 {
+		t.Fatalf("%d run", a.running)
+	}
+	if started := a.start(peers, nil, now); !same(started, peers[10:10+joinsFirst]) {
+		t.Errorf("started %v", started)
+	}
+	a.done(peers[0].Name, absent, now, 0) // one of those that hung
+	if started := a.start(peers, nil, now); len(started) > 0 {
+		t.Errorf("started %v more", started)
+	}
+	a.done(peers[10].Name, exchanged, now, 0)
+	if started := a.start(peers, nil, now); !same(started, peers[13:14]) {
+		t.Errorf("then started %v", started)
+	}
+}
+
+func TestPeersThatRefuseAreTriedOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	a, peers, now := newAttempts(), somePeers(9), time.Unix(1_000_000, 0)
+	for i := 0; i < 9; i += joinsFirst {
+		if started := a.start(peers, nil, now); !same(started, peers[i:i+joinsFirst]) {
+			t.Fatalf("started %v", started)
+		}
+		for _, p := range peers[i : i+joinsFirst] {
+			a.done(p.Name, absent, now, 0)
+		}
+	}
+	if !a.allTried() {
+		t.Error("not all are tried")
+	}
+}
+
+func TestOfManyThatAreHeardAgainAtOnceSomeAreEnough(t *testing.T) {
+	t.Parallel()
+	a, peers, now := newAttempts(), somePeers(100), time.Unix(1_000_000, 0)
+	alive := map[name.NodeName]bool{}
+	for _, p := range peers {
+		alive[p.Name] = true
+	}
+	a.start(peers, alive, now)
+	hurry := func(some []Peer) (tried int) {
+		for _, p := range some {
+			a.hurry(p.Name)
+		}
+		for started := a.start(peers, alive, now); len(started) > 0; started = a.start(peers, alive, now) {
+			tried += len(started)
+			for _, p := range started {
+				a.done(p.Name, exchanged, now, 0)
+			}
+		}
+		return tried
+	}
+	if tried := hurry(peers[1:]); tried != joinsEnough {
+		t.Errorf("%d of 99 are tried", tried)
+	}
+	now = now.Add(joinsDouble)
+	if tried := hurry(peers[:1]); tried != 1 {
+		t.Errorf("one that is heard later is tried %d times", tried)
+	}
+	now = now.Add(joinsDouble)
+	delete(alive, peers[50].Name)
+	if tried := hurry(peers); tried != joinsEnough {
+		t.Errorf("%d of 100 are tried", tried)
+	}
+	if now = now.Add(firstRetry); !same(a.start(peers, alive, now), peers[50:51]) {
+		t.Error("one that is no member is not tried later")
 	}
 }
 

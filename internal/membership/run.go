@@ -416,6 +416,7 @@ func (r *run) joinAbsent() {
 	r.mu.Lock()
 	peers := related(r.own, r.peers)
 	r.mu.Unlock()
+	rand.Shuffle(len(peers), func(x, y int) { peers[x], peers[y] = peers[y], peers[x] }) // not all begin with the same
 	alive := r.roster.names()
 	if !r.last.Joined {
 		for _, p := range peers {
