@@ -1,8 +1,12 @@
 package main
 
 import (
+	"context"
+	"time"
+
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/ballast-lb/ballast/internal/announce"
 	"github.com/ballast-lb/ballast/internal/bfd"
 	"github.com/ballast-lb/ballast/internal/bgp"
 	"github.com/ballast-lb/ballast/internal/layer2"
@@ -17,7 +21,13 @@ type counts struct {
 	bfd     func() []bfd.Status
 	members func() membership.Stats
 	owns    func() int64
+	relay   func() announce.RelayCounts
+	// state returns what the engine counts, and false if it has not begun or does not answer in time.
+	state func() (announce.Counts, bool)
 }
+
+// countsTimeout bounds how long a scrape waits for the engine.
+const countsTimeout = time.Second
 
 // collector reads what the speaker counts when it is scraped; it keeps no state.
 type collector struct {
@@ -26,6 +36,10 @@ type collector struct {
 	perInterface []interfaceMetric
 	perNode      []nodeMetric
 	claims       *prometheus.Desc
+	relayed      []relayMetric
+	ofState      []stateMetric
+	quorum       *prometheus.Desc
+	answers      *prometheus.Desc
 	perPeer      []peerMetric
 	counters     []peerCounter
 	advertised   *prometheus.Desc
@@ -43,6 +57,19 @@ type interfaceMetric struct {
 type nodeMetric struct {
 	desc  *prometheus.Desc
 	value func(membership.Stats) uint64
+}
+
+// relayMetric is something that is counted of what this node passes on.
+type relayMetric struct {
+	desc  *prometheus.Desc
+	value func(announce.RelayCounts) uint64
+}
+
+// stateMetric is something that the engine counts.
+type stateMetric struct {
+	desc  *prometheus.Desc
+	kind  prometheus.ValueType
+	value func(announce.Counts) uint64
 }
 
 // peerMetric is something that is known of each BGP session.
@@ -67,7 +94,18 @@ type bfdMetric struct {
 }
 
 func (s *speaker) metrics() prometheus.Collector {
-	return newCollector(counts{s.layer2.Stats, s.bgp.Peers, s.bgp.Stats, s.bfd.Sessions, s.gossip.stats, s.owns.Load})
+	return newCollector(counts{
+		layer2: s.layer2.Stats, peers: s.bgp.Peers, stats: s.bgp.Stats, bfd: s.bfd.Sessions,
+		members: s.gossip.stats, owns: s.owns.Load, relay: s.gossip.relay.counts, state: s.counted,
+	})
+}
+
+// counted asks the engine for what it counts.
+func (s *speaker) counted() (counts announce.Counts, ok bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), countsTimeout)
+	defer cancel()
+	err := s.query(ctx, func(state *announce.State) { counts = state.Counts(time.Now()) })
+	return counts, err == nil
 }
 
 func newCollector(from counts) *collector {
@@ -100,9 +138,24 @@ func newCollector(from counts) *collector {
 			member("heartbeats_received_total", "Heartbeats received from other speakers.", func(s membership.Stats) uint64 { return s.Received }),
 			member("packets_rejected_total", "Packets at the heartbeat port that were malformed or not authentic.", func(s membership.Stats) uint64 { return s.Rejected }),
 			member("questions_total", "Times that the LAN was asked whether a node lives.", func(s membership.Stats) uint64 { return s.Asked }),
+			member("vetoes_sent_total", "Times that another speaker missed a node, and this node told it that it hears it.", func(s membership.Stats) uint64 { return s.Vetoes }),
+			member("vetoes_received_total", "Times that this node missed another, and was told that it is heard.", func(s membership.Stats) uint64 { return s.Vetoed }),
 			member("deaths_total", "Times that another node was found dead, or its speaker left.", func(s membership.Stats) uint64 { return s.Deaths }),
 		},
 		claims: desc("layer2_claims", "Units of addresses that this node has claimed."),
+		relayed: []relayMetric{
+			{desc("membership_relayed_total", "Claims and reports of others that this node passed on."), func(r announce.RelayCounts) uint64 { return r.Passed }},
+			{desc("membership_relay_dropped_total", "Claims and reports of others that were too many to be passed on."), func(r announce.RelayCounts) uint64 { return r.Dropped }},
+		},
+		ofState: []stateMetric{
+			{desc("layer2_disputed_units", "Units of this node's that another answers for, or has claimed in vain within the last minute."), prometheus.GaugeValue, func(c announce.Counts) uint64 { return uint64(c.Disputed) }},
+			{desc("layer2_held_down_units", "Units that this node has lost to a live rival, and does not claim for the moment."), prometheus.GaugeValue, func(c announce.Counts) uint64 { return uint64(c.HeldDown) }},
+			{desc("layer2_claims_contested_total", "Claims of others that this node answered with a better one."), prometheus.CounterValue, func(c announce.Counts) uint64 { return c.Contested }},
+			{desc("layer2_claims_lost_total", "Times that another claimed a unit that this node could have gone on with; each begins a hold-down."), prometheus.CounterValue, func(c announce.Counts) uint64 { return c.Lost }},
+			{desc("membership_missed_claims_total", "Claims that had not reached this node, until it compared what it knows with another."), prometheus.CounterValue, func(c announce.Counts) uint64 { return c.Mended }},
+		},
+		quorum:  desc("layer2_quorum", "1 if this node hears most of the nodes on the network, else 0; only where a claim depended on it within the last minute.", "interface"),
+		answers: desc("membership_answers_total", "Questions to the LAN whether a node lives, by what became of them.", "result"),
 		perPeer: []peerMetric{
 			{desc("bgp_session_up", "1 if the BGP session is established, else 0.", "peer"), prometheus.GaugeValue, func(p bgp.PeerState) float64 { return truth(p.State == bgp.Established) }},
 			{desc("bgp_session_since_timestamp_seconds", "When the BGP session entered its state.", "peer"), prometheus.GaugeValue, func(p bgp.PeerState) float64 { return float64(p.Since.Unix()) }},
@@ -138,7 +191,15 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	for _, m := range c.perNode {
 		out <- m.desc
 	}
+	for _, m := range c.relayed {
+		out <- m.desc
+	}
+	for _, m := range c.ofState {
+		out <- m.desc
+	}
 	out <- c.claims
+	out <- c.quorum
+	out <- c.answers
 	out <- c.advertised
 	for _, m := range c.perPeer {
 		out <- m.desc
@@ -162,7 +223,12 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	for _, m := range c.perNode {
 		out <- prometheus.MustNewConstMetric(m.desc, prometheus.CounterValue, float64(m.value(members)))
 	}
-	out <- prometheus.MustNewConstMetric(c.claims, prometheus.GaugeValue, float64(c.owns()))
+	for result, n := range map[string]uint64{
+		"answered": members.Answered, "silent": members.Silent, "not_asked": members.NotAsked, "void": members.Void,
+	} {
+		out <- prometheus.MustNewConstMetric(c.answers, prometheus.CounterValue, float64(n), result)
+	}
+	c.collectState(out)
 	for _, p := range c.peers() {
 		for _, m := range c.perPeer {
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(p), string(p.Name))
@@ -180,6 +246,25 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		for _, m := range c.perBFD {
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(s), s.Peer.String())
 		}
+	}
+}
+
+// collectState collects what is known of claims and quorums.
+func (c *collector) collectState(out chan<- prometheus.Metric) {
+	out <- prometheus.MustNewConstMetric(c.claims, prometheus.GaugeValue, float64(c.owns()))
+	passed := c.relay()
+	for _, m := range c.relayed {
+		out <- prometheus.MustNewConstMetric(m.desc, prometheus.CounterValue, float64(m.value(passed)))
+	}
+	counts, ok := c.state()
+	if !ok {
+		return
+	}
+	for _, m := range c.ofState {
+		out <- prometheus.MustNewConstMetric(m.desc, m.kind, float64(m.value(counts)))
+	}
+	for i, has := range counts.Quorum {
+		out <- prometheus.MustNewConstMetric(c.quorum, prometheus.GaugeValue, truth(has), i)
 	}
 }
 

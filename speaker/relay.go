@@ -34,7 +34,14 @@ func (r *relay) learned(news announce.News) {
 	poke(r.wake)
 }
 
-// due returns what is to be passed on now, and when more is: zero: not before something is learned.
+// counts returns what was counted so far.
+func (r *relay) counts() announce.RelayCounts {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.waiting.Counts()
+}
+
+// due returns what is to be passed on now, and when more is; zero: not before something is learned.
 func (r *relay) due() ([]announce.News, time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -116,6 +116,9 @@ func (f Heard) tell(s *State, now time.Time, t *touched) {
 	}
 	switch {
 	case !learned.Empty():
+		if f.News.Answer {
+			s.counted.mended += uint64(len(learned.Claims))
+		}
 		s.fruitless, s.fruitful = 0, s.fruitful || f.News.Answer
 	case f.News.Answer && !f.News.Empty():
 		s.fruitless++
@@ -146,6 +149,8 @@ func (s *State) contest(c election.Claim, now time.Time) {
 	s.contests[c.Unit] = contest{c, now}
 	s.outbox.Claims = append(s.outbox.Claims, better)
 	if c.Owner != s.view.Self {
+		s.counted.contested++
+		s.counted.disputes[c.Unit] = now
 		s.won = append(s.won, s.holders[c.Unit]...) // and that node may have announced it
 		s.version++
 	}

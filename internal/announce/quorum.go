@@ -145,8 +145,9 @@ type history struct {
 }
 
 // follow takes that the best claim for a unit is another, and whether the own node, which had the
-// one before, was fit to own the unit; mine says whether the new one is the own node's.
-func (h *history) follow(before, best election.Claim, fit, mine bool, now time.Time) {
+// one before, was fit to own the unit; mine says whether the new one is the own node's. It says whether
+// the own node has lost the unit to another though it was fit.
+func (h *history) follow(before, best election.Claim, fit, mine bool, now time.Time) bool {
 	if before.Epoch > 0 && (best.Epoch != before.Epoch || best.Owner != before.Owner) {
 		h.heard = now
 	}
@@ -157,13 +158,14 @@ func (h *history) follow(before, best election.Claim, fit, mine bool, now time.T
 		h.usurped = true
 	}
 	if !fit || mine {
-		return
+		return false
 	}
 	if now.Sub(h.lostAt) > 2*election.HoldMax {
 		h.lost = 0
 	}
 	h.hold, h.lostAt = now.Add(min(election.HoldFirst<<min(h.lost, 16), election.HoldMax)), now
 	h.lost++
+	return true
 }
 
 // Unmeasured returns what is to be measured, sorted by interface: a claim depends on it, and what is

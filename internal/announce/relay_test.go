@@ -288,29 +288,17 @@ func TestWhatIsPassedOnIsBounded(t *testing.T) {
 
 func TestTheSameVainClaimIsAnsweredOnceASecond(t *testing.T) {
 	t.Parallel()
-	c := service("10.0.0.140")
-	w := world()
-	l2(nil)(&w)
-	s, now := announce.NewState("a"), time.Unix(1e9, 0)
-	members := announce.MembersKnown{Joined: true, Members: []announce.Member{{Node: "a", Health: announce.Alive}, {Node: "b", Health: announce.Alive}}}
-	s.Step(now, announce.Configured{Config: w.Config}, announce.NamespacesKnown{Labels: map[string]labels.Set{"shop": {}}},
-		announce.NodesKnown{Nodes: w.Nodes}, members, announce.Known{Service: c},
-		announce.Heard{News: announce.News{Claims: []election.Claim{{Unit: c.Addresses[0], Owner: "a", Successor: "b", Epoch: 9 << 16}}}})
-	s.Outbox()
-	s.Won()
-	vain := func(epoch uint64) announce.Heard {
-		return announce.Heard{News: announce.News{Claims: []election.Claim{{Unit: c.Addresses[0], Owner: "b", Epoch: epoch}}}}
-	}
+	s, now := owner()
 	for _, tt := range []struct {
 		name  string
 		after time.Duration
 		heard announce.Heard
 		want  int
 	}{
-		{"the first time", 0, vain(7), 1},
-		{"again, from somebody else", 10 * time.Millisecond, vain(7), 0},
-		{"another vain claim", 10 * time.Millisecond, vain(8), 1},
-		{"the same a second later", time.Second, vain(8), 1},
+		{"the first time", 0, claimedBy("b", 7), 1},
+		{"again, from somebody else", 10 * time.Millisecond, claimedBy("b", 7), 0},
+		{"another vain claim", 10 * time.Millisecond, claimedBy("b", 8), 1},
+		{"the same a second later", time.Second, claimedBy("b", 8), 1},
 	} {
 		now = now.Add(tt.after)
 		s.Step(now, tt.heard)

@@ -63,6 +63,7 @@ type State struct {
 	sums             []byte
 	first, fruitless int
 	fruitful         bool
+	counted          counted
 	// won are Services of the own node's that another claimed, in vain.
 	won []name.ServiceKey
 }
@@ -101,7 +102,7 @@ func NewState(self name.NodeName) *State {
 		units: map[netip.Addr]*unit{}, unitOf: map[name.ServiceKey]*unit{},
 		waiting: map[*unit]bool{}, measuring: map[*unit]bool{}, dirty: map[*unit]bool{},
 		claims: newClaims(), reports: map[name.NodeName]Report{}, deputized: map[name.NodeName]int{},
-		contests: map[netip.Addr]contest{},
+		contests: map[netip.Addr]contest{}, counted: counted{disputes: map[netip.Addr]time.Time{}},
 	}
 }
 
@@ -122,6 +123,7 @@ func (s *State) Step(now time.Time, facts ...Fact) []Change {
 	t := touched{units: map[*unit]bool{}}
 	s.sums = nil
 	s.claims.sweep(now, s.known)
+	maps.DeleteFunc(s.counted.disputes, func(_ netip.Addr, at time.Time) bool { return now.Sub(at) >= countTime })
 	maps.DeleteFunc(s.contests, func(_ netip.Addr, c contest) bool { return now.Sub(c.at) >= contestTime })
 	for _, f := range facts {
 		f.tell(s, now, &t)
@@ -291,7 +293,9 @@ func (s *State) index(u *unit, now time.Time) {
 	}
 	if best != u.claim {
 		lost := u.owner == s.view.Self && u.owner != ""
-		u.history.follow(u.claim, best, u.fit && lost, best.Owner == s.view.Self, now)
+		if u.history.follow(u.claim, best, u.fit && lost, best.Owner == s.view.Self, now) {
+			s.counted.lost++
+		}
 	}
 	u.claim, u.owner, u.successor = best, best.Owner, best.Successor
 	s.count(u.owner, 1)

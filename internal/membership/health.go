@@ -37,6 +37,20 @@ type Answer struct {
 	Neighbor, Speaker, Others bool
 }
 
+// result is what became of a question to the LAN.
+type result uint8
+
+// The results.
+const (
+	// nodeAnswered: the node did. nodeSilent: it did not. notAsked: it shares no network with this node.
+	nodeAnswered result = iota
+	nodeSilent
+	notAsked
+	// voided: this process was held up meanwhile, and may have missed the answer.
+	voided
+	resultCount
+)
+
 const (
 	// watchers is how many others each node sends heartbeats to.
 	watchers = 3

@@ -105,6 +105,12 @@ type Stats struct {
 	Sent, Received, Rejected uint64
 	// Asked counts questions to the LAN, Deaths the nodes that were found dead.
 	Asked, Deaths uint64
+	// Answered, Silent, NotAsked and Void count what became of them: the node answered, it did not, it shares
+	// no network with this one, or this process was held up meanwhile and may have missed the answer.
+	Answered, Silent, NotAsked, Void uint64
+	// Vetoes and Vetoed count what this node told others, and others told it, of nodes that are missed and
+	// yet heard.
+	Vetoes, Vetoed uint64
 }
 
 // Membership takes part in the gossip. Make it with New. Its methods may be called from any
@@ -118,7 +124,8 @@ type Membership struct {
 	routes  *routes
 	leaving atomic.Bool
 
-	sent, received, rejected, asked, deaths atomic.Uint64
+	sent, received, rejected, asked, deaths, vetoes, vetoed atomic.Uint64
+	replies                                                 [resultCount]atomic.Uint64
 
 	// inTouch is when the last question was asked that a member answered; fellows says that some
 	// member lives, or has just now.
@@ -287,7 +294,11 @@ func (m *Membership) InTouch() bool {
 
 // Stats returns what was counted so far.
 func (m *Membership) Stats() Stats {
-	return Stats{Sent: m.sent.Load(), Received: m.received.Load(), Rejected: m.rejected.Load(), Asked: m.asked.Load(), Deaths: m.deaths.Load()}
+	return Stats{
+		Sent: m.sent.Load(), Received: m.received.Load(), Rejected: m.rejected.Load(), Asked: m.asked.Load(), Deaths: m.deaths.Load(),
+		Answered: m.replies[nodeAnswered].Load(), Silent: m.replies[nodeSilent].Load(), NotAsked: m.replies[notAsked].Load(),
+		Void: m.replies[voided].Load(), Vetoes: m.vetoes.Load(), Vetoed: m.vetoed.Load(),
+	}
 }
 
 // deliver hands view to the reader if it differs from the last one.

@@ -184,6 +184,10 @@ func (r *run) take() []Letter {
 
 // show delivers the view, if what it is made of may have changed.
 func (r *run) show() {
+	for i, n := range r.watch.results {
+		r.replies[i].Store(n)
+	}
+	r.vetoed.Store(r.watch.vetoed)
 	cutOff := r.cutOff(time.Now())
 	joined := !cutOff && (!r.behind && r.last.Joined || r.hasJoined())
 	r.behind = r.behind && !joined
@@ -272,6 +276,7 @@ func (r *run) act(do todo) {
 		r.inquire(n)
 	}
 	for _, v := range do.veto {
+		r.vetoes.Add(1)
 		r.send(v.to, packet{kind: veto, about: v.about})
 	}
 	for _, n := range do.ask {

@@ -26,6 +26,14 @@ func TestANodeThatOthersHearIsNotDead(t *testing.T) {
 				t.Errorf("%s takes %s for dead", x.by, x.of)
 			}
 		}
+		var sum Stats
+		for _, x := range c.nodes {
+			one := x.Stats()
+			sum.Vetoes, sum.Vetoed, sum.Silent = sum.Vetoes+one.Vetoes, sum.Vetoed+one.Vetoed, sum.Silent+one.Silent
+		}
+		if sum.Vetoes == 0 || sum.Vetoed == 0 || sum.Vetoed > sum.Vetoes || sum.Silent == 0 {
+			t.Errorf("%d vetoes were told, %d heard, %d questions were not answered", sum.Vetoes, sum.Vetoed, sum.Silent)
+		}
 		c.host(1).dead.Store(true)
 		until(t, 5*time.Second, "dead for all", func() bool {
 			for _, i := range []int{0, 2, 3, 4} {
@@ -36,4 +44,32 @@ func TestANodeThatOthersHearIsNotDead(t *testing.T) {
 			return true
 		})
 	})
+}
+
+func TestEachAnswerIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		answer Answer
+		held   bool // this process was held up meanwhile
+		want   result
+	}{
+		{"the node answers", up, false, nodeAnswered},
+		{"it answers though this process was held up", up, true, nodeAnswered},
+		{"it does not answer", down, false, nodeSilent},
+		{"it may have answered", down, true, voided},
+		{"it shares no network", elsewhere, false, notAsked},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene()
+			s.it().asking, s.it().asked, s.it().void = true, s.now, tt.held
+			s.answered("it", tt.answer, s.now)
+			var want [resultCount]uint64
+			want[tt.want] = 1
+			if s.results != want {
+				t.Errorf("counted %v", s.results)
+			}
+		})
+	}
 }

@@ -44,7 +44,10 @@ type watch struct {
 	// when that may have changed.
 	changes  uint64
 	watching []name.NodeName
-	warn     func(message string, node name.NodeName)
+	// results counts what became of questions to the LAN, vetoes what others told this node it need not miss.
+	results [resultCount]uint64
+	vetoed  uint64
+	warn    func(message string, node name.NodeName)
 }
 
 func newWatch(self name.NodeName) *watch {
@@ -157,6 +160,7 @@ func (w *watch) hear(in packet, now time.Time) (do todo) {
 	case veto:
 		if missed := w.peers[in.about]; missed != nil {
 			missed.vetoed = true
+			w.vetoed++
 		}
 	}
 	if p.health == Alive {
@@ -397,6 +401,7 @@ func (w *watch) answered(n name.NodeName, a Answer, now time.Time) {
 		return
 	}
 	p.asking, p.answer, p.void = false, nil, false
+	w.results[a.result(void)]++
 	if void {
 		return // it stays suspected, and is asked for again
 	}
@@ -446,6 +451,19 @@ func (w *watch) witness(p *peer) {
 		p.witnessed = p.vetoed
 		w.changes++
 	}
+}
+
+// result is how an answer counts.
+func (a Answer) result(void bool) result {
+	switch {
+	case a.Neighbor:
+		return nodeAnswered
+	case void:
+		return voided
+	case !a.Asked:
+		return notAsked
+	}
+	return nodeSilent
 }
 
 // note warns of a node once, until the LAN answers for it again.
