@@ -24,6 +24,9 @@ import (
 // newsTimeout bounds how long another speaker waits for the engine to say what it knows.
 const newsTimeout = time.Second
 
+// complainEvery is how often it is logged at most that news cannot be read.
+const complainEvery = time.Minute
+
 // gossip runs the membership once its keys are known, tells the engine how the other speakers
 // are and what they say, and tells them what the engine says.
 type gossip struct {
@@ -56,6 +59,9 @@ type gossip struct {
 	joined    bool
 	met       bool // ready is closed
 	inbox     inbox
+	// unread counts what could not be read since that was logged, complained is when.
+	unread     int
+	complained time.Time
 }
 
 func newGossip(c client.Reader, self identity, o options, log logr.Logger) *gossip {
@@ -237,7 +243,7 @@ func (g *gossip) news(ctx context.Context) ([]byte, bool) {
 func (g *gossip) hear(b []byte) bool {
 	news, err := announce.DecodeNews(b)
 	if err != nil {
-		g.log.Error(err, "cannot read what another speaker says; is it of another version?")
+		g.complain(err, time.Now())
 		return false
 	}
 	g.mu.Lock()
@@ -245,6 +251,18 @@ func (g *gossip) hear(b []byte) bool {
 	g.mu.Unlock()
 	poke(g.heard)
 	return kept
+}
+
+// complain logs that what another speaker says cannot be read: once a minute, with how often since it did.
+func (g *gossip) complain(err error, now time.Time) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.unread++
+	if now.Sub(g.complained) < complainEvery {
+		return
+	}
+	g.log.Error(err, "cannot read what another speaker says; is it of another version?", "times", g.unread)
+	g.unread, g.complained = 0, now
 }
 
 // notJoined says why this speaker does not know who else lives, "" if it does.

@@ -1,11 +1,15 @@
 package main
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/go-logr/logr/funcr"
 
 	"github.com/ballast-lb/ballast/internal/announce"
 	"github.com/ballast-lb/ballast/internal/kube"
@@ -35,5 +39,23 @@ func TestTheGossipFollowsTheAddressesOfNodes(t *testing.T) {
 		if len(g.peers) != 1 || !slices.Equal(g.peers[0].Addresses, tt.nodes[0].Addresses) {
 			t.Errorf("%s: peers %v", tt.name, g.peers)
 		}
+	}
+}
+
+func TestNewsThatCannotBeReadAreLoggedOnceAMinute(t *testing.T) {
+	t.Parallel()
+	var lines []string
+	log := funcr.New(func(_, l string) { lines = append(lines, l) }, funcr.Options{})
+	g := newGossip(nil, identity{node: "n1"}, options{Options: &kube.Options{}}, log)
+	now := time.Unix(1_000_000, 0)
+	for range 600 {
+		g.complain(errors.New("bad"), now)
+		now = now.Add(200 * time.Millisecond)
+	}
+	if len(lines) != 2 || !strings.Contains(lines[0], `"times"=1`) || !strings.Contains(lines[1], `"times"=300`) {
+		t.Errorf("two minutes long, five times a second: %d lines, %q", len(lines), lines)
+	}
+	if g.hear([]byte("no news")) {
+		t.Error("it takes what it cannot read")
 	}
 }

@@ -36,11 +36,12 @@ func (s *State) Counts(now time.Time) Counts {
 	c := Counts{
 		Contested: s.counted.contested, Lost: s.counted.lost, Mended: s.counted.mended, Quorum: map[string]bool{},
 	}
+	disputed := func(a netip.Addr) bool { return s.disputed(a, now) }
 	for _, u := range s.units {
 		switch {
 		case u.owner != s.view.Self && now.Before(u.history.hold):
 			c.HeldDown++
-		case u.owner == s.view.Self && slices.ContainsFunc(s.addresses(u), func(a netip.Addr) bool { return s.disputed(a, now) }):
+		case u.owner == s.view.Self && slices.ContainsFunc(s.addresses(u), disputed):
 			c.Disputed++
 		}
 	}

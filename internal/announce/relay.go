@@ -89,7 +89,8 @@ func (r *Relay) Take(now time.Time) []News {
 	for a := range r.claims {
 		order[a] = hash(string(r.self), a.String())
 	}
-	for _, a := range slices.SortedFunc(maps.Keys(order), func(x, y netip.Addr) int { return cmp.Compare(order[x], order[y]) }) {
+	byOrder := func(x, y netip.Addr) int { return cmp.Compare(order[x], order[y]) }
+	for _, a := range slices.SortedFunc(maps.Keys(order), byOrder) {
 		all = r.pass(all, News{Claims: []election.Claim{r.claims[a]}}, 1)
 	}
 	clear(r.claims)

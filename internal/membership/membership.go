@@ -301,33 +301,6 @@ func (m *Membership) Stats() Stats {
 	}
 }
 
-// deliver hands view to the reader if it differs from the last one.
-func (m *Membership) deliver(view View, last *View) {
-	if view.Joined == last.Joined && view.Deaf == last.Deaf && slices.Equal(view.Members, last.Members) {
-		return
-	}
-	before := map[name.NodeName]Health{}
-	for _, x := range last.Members {
-		before[x.Name] = x.Health
-	}
-	for _, x := range view.Members {
-		if h, met := before[x.Name]; !met || h != x.Health {
-			m.config.Log.Info("speaker changed", "node", x.Name, "before", h.String(), "now", x.Health.String())
-		}
-		delete(before, x.Name)
-	}
-	for n, h := range before {
-		m.deaths.Add(1)
-		m.config.Log.Info("speaker changed", "node", n, "before", h.String(), "now", Dead.String())
-	}
-	*last = view
-	select {
-	case <-m.views:
-	default:
-	}
-	m.views <- view
-}
-
 // wake notes on c that something has changed.
 func wake(c chan<- struct{}) {
 	select {

@@ -73,6 +73,7 @@ type run struct {
 	touch   uint64
 	last    View
 	shown   uint64
+	journal *journal
 	tasks   sync.WaitGroup
 	results chan func(time.Time)
 	rung    time.Time
@@ -94,9 +95,9 @@ func (m *Membership) Run(ctx context.Context) error {
 	r := &run{
 		Membership: m, ctx: ctx, began: time.Now(), alone: time.Now(), watch: newWatch(m.config.NodeName), absent: newAttempts(),
 		roster: newRoster(), boot: rand.Uint64() | 1, told: map[name.NodeName]int{}, results: make(chan func(time.Time), 64),
-		ways: newTransport(ctx, m),
+		ways: newTransport(ctx, m), journal: newJournal(),
 	}
-	r.watch.warn = func(message string, n name.NodeName) { m.config.Log.Info(message, "node", n) }
+	r.watch.warn = r.log
 	opened := make(chan struct{}, 1)
 	var others sync.WaitGroup
 	others.Go(func() { r.ways.follow(func() { wake(opened) }) })
@@ -153,6 +154,7 @@ func (r *run) loop(packets <-chan packet, opened <-chan struct{}) {
 			r.beat()
 		case now := <-look.C:
 			r.stand(time.Now())
+			r.recount(time.Now())
 			r.act(r.watch.look(time.Now()))
 			r.joinAbsent()
 			r.turnRing(now)
@@ -196,7 +198,7 @@ func (r *run) show() {
 		return
 	}
 	r.shown = r.watch.changes
-	r.deliver(View{Members: r.watch.members(r.began), Joined: joined, Deaf: r.watch.deaf}, &r.last)
+	r.deliver(View{Members: r.watch.members(r.began), Joined: joined, Deaf: r.watch.deaf}, &r.last, time.Now())
 	r.roster.setOwn(r.ever)
 }
 
@@ -265,7 +267,7 @@ func (r *run) act(do todo) {
 		}
 	}
 	for _, n := range do.suspect {
-		r.config.Log.Info("heartbeats are missed, asking the LAN", "node", n)
+		r.log("heartbeats are missed, asking the LAN", n)
 		for other, p := range r.watch.peers {
 			if p.gossiped && other != n {
 				r.send(other, packet{kind: suspect, about: n})
