@@ -195,6 +195,11 @@ func (g *gossip) Start(ctx context.Context) error {
 		return nil
 	case <-g.ready:
 	}
+	return g.run(ctx)
+}
+
+// run takes part in the gossip until ctx ends.
+func (g *gossip) run(ctx context.Context) error {
 	members, err := g.begin(ctx)
 	if err != nil {
 		return err

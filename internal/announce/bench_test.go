@@ -92,3 +92,12 @@ func BenchmarkEverythingIsPlannedAnew(b *testing.B) {
 		})
 	}
 }
+
+// A node that something has changed for compares what it knows with another: once a second at most.
+func BenchmarkCompare(b *testing.B) {
+	s, _, now := full(3, 10000)
+	for b.Loop() {
+		s.Step(now)
+		s.Compare()
+	}
+}

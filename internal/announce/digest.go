@@ -2,11 +2,11 @@ package announce
 
 import (
 	"encoding/binary"
-	"hash/fnv"
+	"net/netip"
 	"slices"
-	"strconv"
 	"time"
 
+	"github.com/ballast-lb/ballast/internal/election"
 	"github.com/ballast-lb/ballast/internal/name"
 )
 
@@ -34,45 +34,74 @@ type Digest struct {
 // valid says whether a digest is one that a speaker makes.
 func (d *Digest) valid() bool { return d.Node != "" && len(d.Sums) == digestSize }
 
-// hash is the same on all nodes: FNV-1a of some strings, and the finalizer of SplitMix64, because FNV
-// leaves the hashes of similar names alike.
-func hash(parts ...string) uint64 {
-	h := fnv.New64a()
-	for _, p := range parts {
-		h.Write([]byte(p))
-		h.Write([]byte{0})
+// hash is FNV-1a, which is the same on all nodes; it begins with hashBegin.
+type hash uint64
+
+const (
+	hashBegin = hash(14695981039346656037)
+	hashPrime = 1099511628211
+)
+
+// text adds a text and its end.
+func (h hash) text(s string) hash {
+	for i := range len(s) {
+		h = (h ^ hash(s[i])) * hashPrime
 	}
-	x := h.Sum64()
+	return h * hashPrime // a byte 0
+}
+
+// number adds the bytes of a number.
+func (h hash) number(n uint64) hash {
+	for range 8 {
+		h, n = (h^hash(n&0xff))*hashPrime, n>>8
+	}
+	return h
+}
+
+// sum ends a hash with the finalizer of SplitMix64, because FNV leaves the hashes of similar names alike.
+func (h hash) sum() uint64 {
+	x := uint64(h)
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	return x ^ x>>31
 }
 
-// parts divides news, and returns also the sum of each part.
-func (n News) parts() (parts [digestParts]News, sums []byte) {
-	sums = make([]byte, digestSize)
-	add := func(key string, what uint64) *News {
-		part := hash(key) % digestParts
-		at := sums[4*part:]
-		binary.BigEndian.PutUint32(at, binary.BigEndian.Uint32(at)^uint32(what))
-		return &parts[part]
-	}
-	for _, c := range n.Claims {
-		unit := c.Unit.String()
-		p := add(unit, hash(unit, string(c.Owner), string(c.Successor), strconv.FormatUint(c.Epoch, 10)))
-		p.Claims = append(p.Claims, c)
-	}
-	for _, r := range n.Reports {
-		p := add(string(r.Node), hash(string(r.Node), strconv.FormatUint(r.Number, 10)))
-		p.Reports = append(p.Reports, r)
-	}
-	return parts, sums
+// hashOf begins a hash with an address.
+func hashOf(a netip.Addr) hash {
+	b := a.As16()
+	return hashBegin.number(binary.BigEndian.Uint64(b[:8])).number(binary.BigEndian.Uint64(b[8:]))
+}
+
+// partOfClaim is the part of a digest that a claim is in, and what it adds to its sum.
+func partOfClaim(c election.Claim) (part int, sum uint32) {
+	h := hashOf(c.Unit)
+	return int(h.sum() % digestParts), uint32(h.text(string(c.Owner)).text(string(c.Successor)).number(c.Epoch).sum())
+}
+
+// partOfReport is the part of a digest that a report is in, and what it adds to its sum.
+func partOfReport(r Report) (part int, sum uint32) {
+	h := hashBegin.text(string(r.Node))
+	return int(h.sum() % digestParts), uint32(h.number(r.Number).sum())
 }
 
 // Digest returns a short form of what News returns.
 func (s *State) Digest() Digest {
 	if s.sums == nil {
-		_, s.sums = s.News().parts()
+		s.sums = make([]byte, digestSize)
+		add := func(part int, sum uint32) {
+			at := s.sums[4*part:]
+			binary.BigEndian.PutUint32(at, binary.BigEndian.Uint32(at)^sum)
+		}
+		for a, c := range s.claims.known {
+			if s.known(a) {
+				add(partOfClaim(c))
+			}
+		}
+		for n, r := range s.reports {
+			if _, exists := s.view.node(n); exists {
+				add(partOfReport(r))
+			}
+		}
 	}
 	return Digest{Node: s.view.Self, Sums: slices.Clone(s.sums)}
 }
@@ -85,7 +114,16 @@ func (s *State) Beyond(d Digest) News {
 	if !d.valid() || slices.Equal(own.Sums, d.Sums) {
 		return answer
 	}
-	parts, _ := s.News().parts()
+	var parts [digestParts]News
+	known := s.News()
+	for _, c := range known.Claims {
+		i, _ := partOfClaim(c)
+		parts[i].Claims = append(parts[i].Claims, c)
+	}
+	for _, r := range known.Reports {
+		i, _ := partOfReport(r)
+		parts[i].Reports = append(parts[i].Reports, r)
+	}
 	s.first += digestParts/2 + 1 // odd: each part is the first in its turn
 	for i := range parts {
 		i = (i + s.first) % digestParts
@@ -105,6 +143,10 @@ func (s *State) Beyond(d Digest) News {
 // wait before it asks the next. That is less while there is much to learn, and more when others answer and
 // have nothing new, because they differ in which Services they know.
 func (s *State) Compare() (Digest, time.Duration) {
+	if !s.replied {
+		s.fruitless = 0
+	}
+	s.replied = false
 	after := min(compareFirst<<min(s.fruitless, 16), compareLast)
 	if s.fruitful {
 		s.fruitful, after = false, compareSoon

@@ -91,7 +91,9 @@ func (f Heard) tell(s *State, now time.Time, t *touched) {
 	var learned News
 	for _, c := range f.News.Claims {
 		if s.learn(c, now) {
-			learned.Claims = append(learned.Claims, c)
+			if s.known(c.Unit) || !f.News.Answer { // of a Service that is no more, others that compare tell again and again
+				learned.Claims = append(learned.Claims, c)
+			}
 			for _, key := range s.holders[c.Unit] {
 				t.units[s.unitOf[key]] = true
 			}
@@ -114,14 +116,20 @@ func (f Heard) tell(s *State, now time.Time, t *touched) {
 	if changed {
 		s.merge(now, t)
 	}
+	s.note(learned, f.News)
+}
+
+// note keeps what was news to this node, of all that it was told at once.
+func (s *State) note(learned, told News) {
+	s.replied = s.replied || told.Answer
 	switch {
 	case !learned.Empty():
-		if f.News.Answer {
-			s.counted.mended += uint64(len(learned.Claims))
-		}
-		s.fruitless, s.fruitful = 0, s.fruitful || f.News.Answer
-	case f.News.Answer && !f.News.Empty():
+		s.fruitless, s.fruitful = 0, s.fruitful || told.Answer
+	case told.Answer && !told.Empty():
 		s.fruitless++
+	}
+	if told.Answer {
+		s.counted.mended += uint64(len(learned.Claims))
 	}
 	if s.view.Joined { // before, all that it hears is old
 		s.learned.Claims = append(s.learned.Claims, learned.Claims...)

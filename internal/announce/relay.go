@@ -87,7 +87,7 @@ func (r *Relay) Take(now time.Time) []News {
 	}
 	order := map[netip.Addr]uint64{}
 	for a := range r.claims {
-		order[a] = hash(string(r.self), a.String())
+		order[a] = hashOf(a).text(string(r.self)).sum()
 	}
 	byOrder := func(x, y netip.Addr) int { return cmp.Compare(order[x], order[y]) }
 	for _, a := range slices.SortedFunc(maps.Keys(order), byOrder) {

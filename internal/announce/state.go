@@ -59,11 +59,11 @@ type State struct {
 	contests map[netip.Addr]contest
 	// sums are those of the digest of what is known; nil: not made since the last step. first is the part that
 	// an answer to a digest begins with. fruitless counts answers without anything new, fruitful says that the
-	// last had something.
-	sums             []byte
-	first, fruitless int
-	fruitful         bool
-	counted          counted
+	// last had something, replied that there was one since this node compared.
+	sums              []byte
+	first, fruitless  int
+	fruitful, replied bool
+	counted           counted
 	// won are Services of the own node's that another claimed, in vain.
 	won []name.ServiceKey
 }
