@@ -34,15 +34,23 @@ type Delivered struct {
 	Doubted bool
 }
 
+// arrival is a Service with addresses that the own node has not announced before.
+type arrival struct {
+	// known is what is known of its delivery.
+	known Delivery
+	// fresh are those addresses.
+	fresh []netip.Addr
+}
+
 func (DeliveryChecked) tell(s *State, _ time.Time, _ *touched) { s.checks = true }
 
 func (f Delivered) tell(s *State, _ time.Time, t *touched) {
-	if before := s.delivery[f.Service]; before != Awaited && before != Doubted {
+	a := s.arrivals[f.Service]
+	if a == nil || a.known != Awaited && a.known != Doubted {
 		return // nobody asks any more
 	}
-	delete(s.delivery, f.Service)
-	if f.Doubted {
-		s.delivery[f.Service] = Doubted
+	if a.known = Doubted; !f.Doubted {
+		delete(s.arrivals, f.Service)
 	}
 	if u := s.unitOf[f.Service]; u != nil {
 		t.units[u] = true
@@ -52,36 +60,53 @@ func (f Delivered) tell(s *State, _ time.Time, t *touched) {
 // expect notes that a Service has addresses that it had not before. Those of the first step that some node has
 // announced already are known from before: neither a restart nor a failover waits.
 func (s *State) expect(before, now Service) {
-	gained := slices.ContainsFunc(now.Addresses, func(a netip.Addr) bool { return !slices.Contains(before.Addresses, a) })
-	if s.view.Self != "" && gained && (!now.Announced || !s.stepped.IsZero()) {
-		s.delivery[now.Key] = unasked
+	if s.view.Self == "" {
+		return
+	}
+	old := func(a netip.Addr) bool { return slices.Contains(before.Addresses, a) }
+	gained := slices.DeleteFunc(slices.Clone(now.Addresses), old)
+	if a := s.arrivals[now.Key]; a != nil {
+		a.fresh = slices.DeleteFunc(a.fresh, func(f netip.Addr) bool { return !slices.Contains(now.Addresses, f) })
+		if gained = append(gained, a.fresh...); len(gained) == 0 {
+			delete(s.arrivals, now.Key)
+		} else if len(gained) == len(a.fresh) {
+			return
+		}
+	}
+	if len(gained) > 0 && (!now.Announced || !s.stepped.IsZero()) {
+		s.arrivals[now.Key] = &arrival{known: unasked, fresh: gained}
 	}
 }
 
 // withhold takes out of a decision what the own node does not announce yet. A node that waits does so to the end, even if
 // another has announced the Service meanwhile; for one that has not begun to wait, that ends the matter.
 func (s *State) withhold(service *Service, d *Decision) {
-	known, asked := s.delivery[service.Key]
-	if !asked || !s.checks {
+	a := s.arrivals[service.Key]
+	if a == nil || !s.checks {
 		return
 	}
 	owner := d.Owner == s.view.Self && len(d.Layer2) > 0
 	switch {
 	case !owner && len(d.Routes) == 0:
-		delete(s.delivery, service.Key)
-		if !service.Announced {
-			s.delivery[service.Key] = unasked
+		if a.known = unasked; service.Announced {
+			delete(s.arrivals, service.Key)
 		}
 		return
-	case known == Doubted:
+	case a.known == Doubted:
 		if d.Delivery = Doubted; d.Verdict.Reason == v1alpha1.ReasonAnnounced {
 			d.Verdict.Reason = v1alpha1.ReasonNotDelivered
 			d.Verdict.Message += " Connections to it did not get through this node's own service proxy within 3s."
 		}
 		return
 	}
-	s.delivery[service.Key], d.Delivery, d.Routes = Awaited, Awaited, nil
+	a.known, d.Delivery = Awaited, Awaited
+	d.Routes = slices.DeleteFunc(d.Routes, func(r Route) bool { return a.brings(service, r.Prefix) })
 	if owner {
-		d.Layer2 = nil
+		d.Layer2 = slices.DeleteFunc(d.Layer2, func(l Layer2) bool { return slices.Contains(a.fresh, l.Address) })
 	}
+}
+
+// brings says whether a Service has a prefix for the sake of fresh addresses only.
+func (a *arrival) brings(service *Service, p netip.Prefix) bool {
+	return !slices.ContainsFunc(service.Addresses, func(x netip.Addr) bool { return p.Contains(x) && !slices.Contains(a.fresh, x) })
 }

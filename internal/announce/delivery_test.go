@@ -109,3 +109,24 @@ func TestFailoverDoesNotWait(t *testing.T) {
 		t.Errorf("it falls to a later: got %+v, want that a answers at once", d)
 	}
 }
+
+func TestOnlyANewAddressIsHeldBack(t *testing.T) {
+	t.Parallel()
+	old := with(service(lan), announced)
+	both := with(service(lan+" 10.0.0.131"), announced)
+	s := checking(announce.Known{Service: old})
+	d, _ := decide(s, announce.Known{Service: both})
+	if d.Delivery != announce.Awaited || len(d.Layer2) != 1 || len(d.Routes) != 1 || d.Layer2[0].Address.String() != lan || d.Routes[0].Prefix.String() != lan+"/32" {
+		t.Fatalf("a second address: got %+v, want that a goes on with the first one", d)
+	}
+	if s.Answers() != 1 || s.Withdrawn() {
+		t.Errorf("%d answers, withdrawn %v: the first address is announced", s.Answers(), s.Withdrawn())
+	}
+	if d, _ = decide(s, announce.Known{Service: old}); d.Delivery != announce.Delivers || len(d.Layer2) != 1 {
+		t.Errorf("the second address goes again: got %+v, want nothing to wait for", d)
+	}
+	decide(s, announce.Known{Service: both})
+	if d, _ = decide(s, announce.Delivered{Service: old.Key}); len(d.Layer2) != 2 || len(d.Routes) != 2 {
+		t.Errorf("a delivers: got %+v, want both addresses", d)
+	}
+}

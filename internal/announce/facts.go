@@ -84,7 +84,7 @@ func (f Known) tell(s *State, now time.Time, t *touched) {
 
 func (f Gone) tell(s *State, now time.Time, t *touched) {
 	s.change(f.Service, now, t, func() {})
-	delete(s.delivery, f.Service)
+	delete(s.arrivals, f.Service)
 	t.gone = append(t.gone, f.Service)
 }
 

@@ -30,8 +30,8 @@ type State struct {
 	services map[name.ServiceKey]Service
 	holders  map[netip.Addr][]name.ServiceKey
 	decided  map[name.ServiceKey]Decision
-	// delivery is what is known of the Services of which that is a question; checks says that it is found out.
-	delivery map[name.ServiceKey]Delivery
+	// arrivals are the Services with addresses of which delivery is a question; checks says that it is found out.
+	arrivals map[name.ServiceKey]*arrival
 	checks   bool
 
 	units  map[netip.Addr]*unit
@@ -98,7 +98,7 @@ type unit struct {
 func NewState(self name.NodeName) *State {
 	return &State{
 		view:     View{Self: self, Owned: map[name.NodeName]int{}},
-		delivery: map[name.ServiceKey]Delivery{}, services: map[name.ServiceKey]Service{}, holders: map[netip.Addr][]name.ServiceKey{}, decided: map[name.ServiceKey]Decision{},
+		arrivals: map[name.ServiceKey]*arrival{}, services: map[name.ServiceKey]Service{}, holders: map[netip.Addr][]name.ServiceKey{}, decided: map[name.ServiceKey]Decision{},
 		units: map[netip.Addr]*unit{}, unitOf: map[name.ServiceKey]*unit{},
 		waiting: map[*unit]bool{}, measuring: map[*unit]bool{}, dirty: map[*unit]bool{},
 		claims: newClaims(), reports: map[name.NodeName]Report{}, deputized: map[name.NodeName]int{},
