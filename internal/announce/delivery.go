@@ -22,6 +22,8 @@ const (
 	Doubted
 	// unasked: it will have to be found out should the node be the first to announce the Service.
 	unasked
+	// agreeing: it does, and routes may have to wait for those of other nodes.
+	agreeing
 )
 
 // DeliveryChecked is the fact that Delivered is told of each Service whose Decision says Awaited. Without it,
@@ -39,7 +41,12 @@ type arrival struct {
 	// known is what is known of its delivery.
 	known Delivery
 	// fresh are those addresses.
-	fresh []netip.Addr
+	fresh   []netip.Addr
+	service name.ServiceKey
+	print   uint64
+	// said is which nodes deliver it, told that the own node has said so.
+	said said
+	told bool
 }
 
 func (DeliveryChecked) tell(s *State, _ time.Time, _ *touched) { s.checks = true }
@@ -49,8 +56,13 @@ func (f Delivered) tell(s *State, _ time.Time, t *touched) {
 	if a == nil || a.known != Awaited && a.known != Doubted {
 		return // nobody asks any more
 	}
-	if a.known = Doubted; !f.Doubted {
-		delete(s.arrivals, f.Service)
+	switch {
+	case f.Doubted:
+		a.known = Doubted
+	case a.known == Doubted:
+		s.arrived(a)
+	default:
+		a.known = agreeing
 	}
 	if u := s.unitOf[f.Service]; u != nil {
 		t.units[u] = true
@@ -63,47 +75,73 @@ func (s *State) expect(before, now Service) {
 	if s.view.Self == "" {
 		return
 	}
-	old := func(a netip.Addr) bool { return slices.Contains(before.Addresses, a) }
-	gained := slices.DeleteFunc(slices.Clone(now.Addresses), old)
-	if a := s.arrivals[now.Key]; a != nil {
-		a.fresh = slices.DeleteFunc(a.fresh, func(f netip.Addr) bool { return !slices.Contains(now.Addresses, f) })
-		if gained = append(gained, a.fresh...); len(gained) == 0 {
-			delete(s.arrivals, now.Key)
-		} else if len(gained) == len(a.fresh) {
+	fresh := slices.DeleteFunc(slices.Clone(now.Addresses), func(a netip.Addr) bool { return slices.Contains(before.Addresses, a) })
+	gained := len(fresh) > 0
+	old := s.arrivals[now.Key]
+	if old != nil {
+		fresh = append(fresh, slices.DeleteFunc(old.fresh, func(a netip.Addr) bool { return !slices.Contains(now.Addresses, a) })...)
+		if !gained && len(fresh) == len(old.fresh) && printOf(&now) == old.print {
 			return
 		}
+		s.arrived(old)
 	}
-	if len(gained) > 0 && (!now.Announced || !s.stepped.IsZero()) {
-		s.arrivals[now.Key] = &arrival{known: unasked, fresh: gained}
-	}
-}
-
-// withhold takes out of a decision what the own node does not announce yet. A node that waits does so to the end, even if
-// another has announced the Service meanwhile; for one that has not begun to wait, that ends the matter.
-func (s *State) withhold(service *Service, d *Decision) {
-	a := s.arrivals[service.Key]
-	if a == nil || !s.checks {
+	if len(fresh) == 0 || now.Announced && s.stepped.IsZero() {
 		return
 	}
+	a := &arrival{known: unasked, fresh: fresh, service: now.Key, print: printOf(&now)}
+	if old != nil && !gained {
+		a.known = old.known
+	}
+	a.said = s.early.take(a.print)
+	s.arrivals[now.Key], s.awaited[a.print] = a, a
+}
+
+// arrived ends the matter of a Service that has arrived.
+func (s *State) arrived(a *arrival) {
+	delete(s.arrivals, a.service)
+	delete(s.awaited, a.print)
+}
+
+// withhold takes out of a decision what the own node does not announce yet, and returns when to look again though nothing
+// changed; zero: never. A node that waits does so to the end, even if another has announced the Service meanwhile; for one
+// that has not begun to wait, that ends the matter.
+func (s *State) withhold(service *Service, d *Decision, now time.Time) time.Time {
+	a := s.arrivals[service.Key]
+	if a == nil || !s.checks {
+		return time.Time{}
+	}
 	owner := d.Owner == s.view.Self && len(d.Layer2) > 0
+	brought := func(r Route) bool { return a.brings(service, r.Prefix) }
 	switch {
 	case !owner && len(d.Routes) == 0:
 		if a.known = unasked; service.Announced {
-			delete(s.arrivals, service.Key)
+			s.arrived(a)
 		}
-		return
+		return time.Time{}
 	case a.known == Doubted:
 		if d.Delivery = Doubted; d.Verdict.Reason == v1alpha1.ReasonAnnounced {
 			d.Verdict.Reason = v1alpha1.ReasonNotDelivered
 			d.Verdict.Message += " Connections to it did not get through this node's own service proxy within 3s."
 		}
-		return
+		return time.Time{}
+	case a.known == agreeing:
+		var until time.Time
+		if slices.ContainsFunc(d.Routes, brought) {
+			until = s.agree(service, a, now)
+		}
+		if until.IsZero() {
+			s.arrived(a)
+		} else {
+			d.Routes = slices.DeleteFunc(d.Routes, brought)
+		}
+		return until
 	}
 	a.known, d.Delivery = Awaited, Awaited
-	d.Routes = slices.DeleteFunc(d.Routes, func(r Route) bool { return a.brings(service, r.Prefix) })
+	d.Routes = slices.DeleteFunc(d.Routes, brought)
 	if owner {
 		d.Layer2 = slices.DeleteFunc(d.Layer2, func(l Layer2) bool { return slices.Contains(a.fresh, l.Address) })
 	}
+	return time.Time{}
 }
 
 // brings says whether a Service has a prefix for the sake of fresh addresses only.

@@ -41,7 +41,7 @@ func decide(s *announce.State, facts ...announce.Fact) (d announce.Decision, ok 
 func TestAFirstAnnouncementWaitsUntilTheNodeDelivers(t *testing.T) {
 	t.Parallel()
 	web := service(lan)
-	s := checking()
+	s := checking(alive("a")) // no others to announce it with
 	d, _ := decide(s, announce.Known{Service: web})
 	if d.Delivery != announce.Awaited || d.Owner != "a" || len(d.Layer2)+len(d.Routes) > 0 {
 		t.Fatalf("a new Service: got %+v, want that a owns it and announces nothing yet", d)

@@ -84,7 +84,9 @@ func (f Known) tell(s *State, now time.Time, t *touched) {
 
 func (f Gone) tell(s *State, now time.Time, t *touched) {
 	s.change(f.Service, now, t, func() {})
-	delete(s.arrivals, f.Service)
+	if a := s.arrivals[f.Service]; a != nil {
+		s.arrived(a)
+	}
 	t.gone = append(t.gone, f.Service)
 }
 

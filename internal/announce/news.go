@@ -36,10 +36,14 @@ type News struct {
 	// that these news are the answer to one. The version before knows neither, and ignores them.
 	Digest *Digest `json:"d,omitempty"`
 	Answer bool    `json:"a,omitempty"`
+	// Delivering is passed on by nobody.
+	Delivering []Delivering `json:"v,omitempty"`
 }
 
-// Empty says whether there is neither a claim nor a report in it.
-func (n News) Empty() bool { return len(n.Claims) == 0 && len(n.Reports) == 0 }
+// Empty says whether there is nothing in it that is to be told unasked.
+func (n News) Empty() bool {
+	return len(n.Claims) == 0 && len(n.Reports) == 0 && len(n.Delivering) == 0
+}
 
 // Encode writes news for Decode.
 func (n News) Encode() []byte {
@@ -64,6 +68,7 @@ func DecodeNews(b []byte) (News, error) {
 	if n.Digest != nil && !n.Digest.valid() {
 		n.Digest = nil
 	}
+	n.Delivering = slices.DeleteFunc(n.Delivering, func(d Delivering) bool { return d.Node == "" || len(d.Services) == 0 })
 	return n, nil
 }
 
@@ -100,6 +105,9 @@ func (f Heard) tell(s *State, now time.Time, t *touched) {
 		} else {
 			s.contest(c, now)
 		}
+	}
+	for _, d := range f.News.Delivering {
+		s.listen(d, now, t)
 	}
 	changed := false
 	for _, r := range f.News.Reports {

@@ -25,6 +25,7 @@ func TestNewsSurviveTheWire(t *testing.T) {
 			Node: "a", Number: 7, Proxy: announce.ProxyReady, Leaving: true,
 			Interfaces: []announce.Interface{{Name: "eth0", Up: true, MAC: announce.MAC{2, 0, 0, 0, 0, 1}, Prefixes: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}}},
 		}},
+		Delivering: []announce.Delivering{{Node: "a", Services: []uint64{1, 1<<64 - 1}}},
 	}
 	heard, err := announce.DecodeNews(said.Encode())
 	if err != nil || !reflect.DeepEqual(heard, said) {
@@ -63,6 +64,7 @@ func FuzzDecodeNews(f *testing.F) {
 	f.Add([]byte(`{"r":[{"n":"a","p":255,"i":[{"MAC":[1,2]}]}]}`))
 	f.Add([]byte(`{"d":{"n":"a","s":"AAAA"},"a":true}`))
 	f.Add(announce.News{Digest: new(announce.NewState("a").Digest())}.Encode())
+	f.Add([]byte(`{"v":[{"n":"a","s":[1,18446744073709551615]},{"n":"","s":[1]},{"n":"b"}]}`))
 	f.Add([]byte(``))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		news, err := announce.DecodeNews(b)
@@ -76,6 +78,11 @@ func FuzzDecodeNews(f *testing.F) {
 		}
 		if news.Digest != nil {
 			announce.NewState("b").Beyond(*news.Digest)
+		}
+		for _, d := range news.Delivering {
+			if d.Node == "" || len(d.Services) == 0 {
+				t.Errorf("accepted %+v", d)
+			}
 		}
 		if again, err := announce.DecodeNews(news.Encode()); err != nil || !bytes.Equal(again.Encode(), news.Encode()) {
 			t.Errorf("%+v became %+v, %v", news, again, err)

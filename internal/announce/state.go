@@ -30,8 +30,11 @@ type State struct {
 	services map[name.ServiceKey]Service
 	holders  map[netip.Addr][]name.ServiceKey
 	decided  map[name.ServiceKey]Decision
-	// arrivals are the Services with addresses of which delivery is a question; checks says that it is found out.
+	// arrivals are the Services with addresses of which delivery is a question, awaited the same by their prints; checks
+	// says that it is found out.
 	arrivals map[name.ServiceKey]*arrival
+	awaited  map[uint64]*arrival
+	early    early
 	checks   bool
 
 	units  map[netip.Addr]*unit
@@ -98,7 +101,8 @@ type unit struct {
 func NewState(self name.NodeName) *State {
 	return &State{
 		view:     View{Self: self, Owned: map[name.NodeName]int{}},
-		arrivals: map[name.ServiceKey]*arrival{}, services: map[name.ServiceKey]Service{}, holders: map[netip.Addr][]name.ServiceKey{}, decided: map[name.ServiceKey]Decision{},
+		arrivals: map[name.ServiceKey]*arrival{}, awaited: map[uint64]*arrival{},
+		services: map[name.ServiceKey]Service{}, holders: map[netip.Addr][]name.ServiceKey{}, decided: map[name.ServiceKey]Decision{},
 		units: map[netip.Addr]*unit{}, unitOf: map[name.ServiceKey]*unit{},
 		waiting: map[*unit]bool{}, measuring: map[*unit]bool{}, dirty: map[*unit]bool{},
 		claims: newClaims(), reports: map[name.NodeName]Report{}, deputized: map[name.NodeName]int{},
@@ -197,7 +201,6 @@ func (s *State) plan(u *unit, now time.Time, changes []Change) []Change {
 	s.claimRest(u, now)
 	u.announced, u.bgp = p.Announced, p.BGP
 	u.fit = p.Fit || p.Claim.Epoch > 0
-	s.wait(u, p.Again)
 	s.measure(u, p.Measure)
 	s.deputize(u, p.Deputizes)
 	switch {
@@ -209,7 +212,7 @@ func (s *State) plan(u *unit, now time.Time, changes []Change) []Change {
 	u.answered, u.answers = u.answered || u.answers, false
 	for i, d := range p.Decisions {
 		key := u.services[i]
-		s.withhold(&full.Services[i], &d)
+		p.Again = earliest(p.Again, s.withhold(&full.Services[i], &d, now))
 		u.answers = u.answers || len(d.Layer2) > 0 && d.Owner == s.view.Self
 		before, known := s.decided[key]
 		s.decided[key] = d
@@ -217,6 +220,7 @@ func (s *State) plan(u *unit, now time.Time, changes []Change) []Change {
 			changes = append(changes, Change{Service: s.services[key], Decision: d})
 		}
 	}
+	s.wait(u, p.Again)
 	return changes
 }
 
