@@ -57,6 +57,7 @@ bench: root deps kube build ## Run the benchmarks: Go's, and those on a control 
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench failover
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench failover -run partition -partition 3m
 	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench bgp
+	KUBEBUILDER_ASSETS=$$(cat bin/.kube) bin/bench first
 
 .PHONY: build
 build: ## Build bin/controller, bin/speaker, bin/kubectl-ballast and bin/lab

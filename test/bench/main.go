@@ -27,6 +27,7 @@ usage: bench allocation [FLAGS]   without nodes: %s
        bench speaker [FLAGS]      one node that announces in layer 2: %s
        bench failover [FLAGS]     nodes that fail: %s
        bench bgp [FLAGS]          nodes that announce to routers: %s
+       bench first [FLAGS]        the first connections to new addresses: %s
        bench storm [FLAGS]        random faults, judged: exit status 2 if a bound was exceeded
 
 `
@@ -65,6 +66,7 @@ func suites() []suite {
 			{"api", withoutAPI}, // the last: kube-proxies take up to a minute to find the API server again, and know no new Services until then
 		}},
 		bgpSuite(),
+		firstSuite(),
 	}
 }
 
@@ -145,8 +147,8 @@ func run(ctx context.Context, args []string) error {
 		}
 		return benchmark(ctx, s, options)
 	}
-	fmt.Fprintf(os.Stderr, usage, all[0].names(), all[1].names(), all[2].names(), all[3].names())
-	return fmt.Errorf("choose what to measure: %q is none of allocation, speaker, failover, bgp and storm", verb)
+	fmt.Fprintf(os.Stderr, usage, all[0].names(), all[1].names(), all[2].names(), all[3].names(), all[4].names())
+	return fmt.Errorf("choose what to measure: %q is none of allocation, speaker, failover, bgp, first and storm", verb)
 }
 
 func parse(s suite, args []string) (settings, error) {
@@ -157,7 +159,7 @@ func parse(s suite, args []string) (settings, error) {
 	fs.StringVar(&o.prefix, "name", "bench", "prefix of the lab")
 	fs.StringVar(&o.logs, "logs", "", "folder for the logs of the lab's processes; default: they are removed with the lab")
 	fs.StringVar(&o.bin, "bin", "", "folder with controller and speaker; default: bin/ of the repository")
-	fs.IntVar(&o.runs, "runs", 20, "runs of each scenario of failover and bgp")
+	fs.IntVar(&o.runs, "runs", 20, "runs of each scenario of failover and bgp, and new addresses of each section of first")
 	fs.IntVar(&o.addresses, "addresses", 1000, "addresses of the dead node in many")
 	fs.IntVar(&o.capacity, "capacity", 10000, "addresses of the one node in capacity")
 	fs.DurationVar(&o.partition, "partition", 10*time.Second, "how long the LAN is split in partition; 3m is longer than everything that speakers remember")
