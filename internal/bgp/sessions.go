@@ -164,7 +164,7 @@ func gobgpPeer(peer announce.Peer, restarting bool) *api.Peer {
 	switch {
 	case peer.Source.IsValid():
 		p.Transport.LocalAddress = peer.Source.String()
-	case peer.Address.IsLinkLocalUnicast():
+	case peer.Address.Is6() && peer.Address.IsLinkLocalUnicast():
 		p.Transport.LocalAddress = netip.IPv6Unspecified().String() // else gobgp takes what it finds now for good
 	}
 	if peer.TTLSecurity > 0 {

@@ -250,3 +250,13 @@ func TestSettling(t *testing.T) {
 	s.wrote(after(950))
 	expect(after(1100), 1, 0, 0)
 }
+
+func TestOnlyIPv6LinkLocalSessionsAreDialedFromTheUnspecifiedAddress(t *testing.T) {
+	t.Parallel()
+	for router, want := range map[string]string{"fe80::1%eth0": "::", "2001:db8::1": "", "192.0.2.1": "", "169.254.7.2": ""} {
+		peer := announce.Peer{Name: "r", MyASN: 64512, PeerASN: 64513, Address: netip.MustParseAddr(router), IPv4: true}
+		if got := gobgpPeer(normal(peer), false).Transport.LocalAddress; got != want {
+			t.Errorf("%s: dialed from %q, want %q", router, got, want)
+		}
+	}
+}

@@ -32,6 +32,7 @@ func features() []feature {
 	return []feature{
 		{"IPv4", overIPv4},
 		{"IPv6", overIPv6},
+		{"IPv4 link-local router (RFC 3927)", linkLocalRouter},
 		{"both families, one session", bothFamilies},
 		{rowExtended, extendedNextHop},
 		{rowUnnumbered, unnumbered},
@@ -73,6 +74,17 @@ func overIPv6(c *cell) {
 	c.want(six, c.via6("path 64512"))
 	c.n.set("a")
 	c.want(six, "")
+}
+
+// linkLocalRouter has addresses of 169.254.0.0/16, and a password.
+func linkLocalRouter(c *cell) {
+	own, node := netip.MustParseAddr("169.254.7.2"), netip.MustParseAddr("169.254.7.1")
+	ip(c.T, "-n", c.n.namespace, "address", "add", node.String()+"/24", "dev", c.r.device)
+	ip(c.T, "-n", c.r.namespace, "address", "add", own.String()+"/24", "dev", "eth0")
+	c.site.own, c.site.node, c.peer.Address = own, node, own
+	c.site.password, c.peer.Password = "sesame", "sesame"
+	c.begin(c.plain(one)...)
+	c.want(one, "via 169.254.7.1 path 64512")
 }
 
 // bothFamilies are carried by a session over IPv4 and by another one over IPv6.
