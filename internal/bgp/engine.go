@@ -80,6 +80,7 @@ func startEngine(asn uint32, routerID netip.Addr, log slog.Handler, observe func
 			e.gobgp.SetPolicies(ctx, policies(nil, newMarks(), 0)),
 			e.assign(ctx, importPolicy, api.PolicyDirection_POLICY_DIRECTION_IMPORT),
 			e.assign(ctx, exportPolicy, api.PolicyDirection_POLICY_DIRECTION_EXPORT),
+			e.gobgp.AddPeer(ctx, &api.AddPeerRequest{Peer: absentPeer(asn)}),
 			e.gobgp.WatchEvent(watch, server.WatchEventMessageCallbacks{
 				OnPeerUpdate: func(update *apiutil.WatchEventMessage_PeerEvent, at time.Time) {
 					if watch.Err() == nil {
@@ -93,6 +94,18 @@ func startEngine(asn uint32, routerID netip.Addr, log slog.Handler, observe func
 		return nil, errors.Join(err, e.stop(false))
 	}
 	return e, nil
+}
+
+// absentPeer is a peer with graceful restart that is never dialed, at an address that discards (RFC 6666). While gobgp awaits
+// its End-of-RIB, each session whose OPEN had the R bit gets its routes after the deferral. Without it, whenever such a
+// session begins and all peers have sent theirs, gobgp sends all routes to all peers with graceful restart.
+func absentPeer(asn uint32) *api.Peer {
+	return &api.Peer{
+		Conf:            &api.PeerConf{NeighborAddress: "100::1", PeerAsn: asn, LocalAsn: asn, AdminDown: true},
+		Transport:       &api.Transport{PassiveMode: true, LocalAddress: netip.IPv6Unspecified().String()},
+		GracefulRestart: &api.GracefulRestart{Enabled: true, RestartTime: 1, DeferralTime: deferral},
+		AfiSafis:        []*api.AfiSafi{gobgpFamily(ipv4, true)},
+	}
 }
 
 // assign makes a policy that of all peers, and rejecting what happens to everything else.

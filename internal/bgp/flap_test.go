@@ -1,0 +1,46 @@
+package bgp
+
+import (
+	"fmt"
+	"net"
+	"testing"
+
+	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
+
+	"github.com/ballast-lb/ballast/internal/announce"
+)
+
+// With graceful restart, each new session begins as after a restart of ours.
+func TestAFlappingRouterDoesNotMakeAnotherHearItsRoutesAgain(t *testing.T) {
+	t.Parallel()
+	const routes, flaps = 500, 4
+	end := bgp.NewEndOfRib(bgp.RF_IPv4_UC)
+	flapping := startRaw(t, "flapping", "127.0.41.1", func(r *raw, c net.Conn) bool {
+		_ = send(c, end)
+		r.listen(c)
+		_ = send(c, bgp.NewBGPNotificationMessage(bgp.BGP_ERROR_CEASE, bgp.BGP_ERROR_SUB_MAXIMUM_NUMBER_OF_PREFIXES_REACHED, nil))
+		return false
+	})
+	greeted := map[net.Conn]bool{} // one session at a time
+	good := startRaw(t, "good", "127.0.41.2", func(r *raw, c net.Conn) bool {
+		if !greeted[c] {
+			greeted[c] = true
+			_ = send(c, end)
+		}
+		return r.listen(c)
+	})
+	s := start(t)
+	for i := range routes {
+		s.Set(service(fmt.Sprint(i)), []announce.Route{to(fmt.Sprintf("10.0.%d.%d/32", i>>8, i&255), announce.Attributes{}, "flapping", "good")})
+	}
+	s.SetPeers([]announce.Peer{good.peer, flapping.peer})
+	s.Sync()
+	eventually(t, "routes", func() string { return fmt.Sprint(good.prefixes.Load() >= routes) }, "true")
+	eventually(t, "sessions of the other", func() string { return fmt.Sprint(flapping.sessions.Load() >= flaps) }, "true")
+	if n := good.prefixes.Load(); n != routes {
+		t.Errorf("the good router heard %d prefixes of %d, in %d UPDATEs", n, routes, good.updates.Load())
+	}
+	if p := s.Peers()[0]; p.State != Established || p.Flaps > 0 {
+		t.Errorf("the good router's session: %+v", p)
+	}
+}
