@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"testing"
+	"time"
 
 	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
 
@@ -15,7 +16,9 @@ func TestAFlappingRouterDoesNotMakeAnotherHearItsRoutesAgain(t *testing.T) {
 	t.Parallel()
 	const routes, flaps = 500, 4
 	end := bgp.NewEndOfRib(bgp.RF_IPv4_UC)
+	begun := make(chan time.Time, 100)
 	flapping := startRaw(t, "flapping", "127.0.41.1", func(r *raw, c net.Conn) bool {
+		begun <- time.Now()
 		_ = send(c, end)
 		r.listen(c)
 		_ = send(c, bgp.NewBGPNotificationMessage(bgp.BGP_ERROR_CEASE, bgp.BGP_ERROR_SUB_MAXIMUM_NUMBER_OF_PREFIXES_REACHED, nil))
@@ -37,10 +40,36 @@ func TestAFlappingRouterDoesNotMakeAnotherHearItsRoutesAgain(t *testing.T) {
 	s.Sync()
 	eventually(t, "routes", func() string { return fmt.Sprint(good.prefixes.Load() >= routes) }, "true")
 	eventually(t, "sessions of the other", func() string { return fmt.Sprint(flapping.sessions.Load() >= flaps) }, "true")
+	<-begun
+	<-begun
+	if before, last := <-begun, <-begun; last.Sub(before) < 2*firstRest { // 4 s, or up to a half of it less
+		t.Errorf("the fourth session began %s after the third one", last.Sub(before))
+	}
+	eventually(t, "reason", func() string { return s.Peers()[1].LastError }, "received NOTIFICATION: cease: maximum number of prefixes reached (6/1)")
 	if n := good.prefixes.Load(); n != routes {
 		t.Errorf("the good router heard %d prefixes of %d, in %d UPDATEs", n, routes, good.updates.Load())
 	}
 	if p := s.Peers()[0]; p.State != Established || p.Flaps > 0 {
 		t.Errorf("the good router's session: %+v", p)
+	}
+}
+
+func TestTheMoreOftenASessionEndsTheLongerItRests(t *testing.T) {
+	t.Parallel()
+	var rest time.Duration
+	for i, step := range []struct{ lived, want time.Duration }{
+		{time.Second, time.Second},
+		{59 * time.Second, 2 * time.Second},
+		{time.Second, 4 * time.Second},
+		{0, 8 * time.Second},
+		{time.Second, 16 * time.Second},
+		{time.Second, 30 * time.Second},
+		{time.Second, 30 * time.Second},
+		{time.Minute, 0},
+		{time.Second, time.Second},
+	} {
+		if rest = nextRest(rest, step.lived); rest != step.want {
+			t.Errorf("%d: %s, want %s", i, rest, step.want)
+		}
 	}
 }

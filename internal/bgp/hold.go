@@ -15,6 +15,9 @@ const (
 	steady       = time.Minute
 	// hastyRevival is the longest of these pauses that Up ends: a path that loses packets has BFD up and down for ever.
 	hastyRevival = 10 * time.Second
+	// firstRest and lastRest bound the pause after a session that ended by itself within steady, up to half of it less; it doubles.
+	firstRest = time.Second
+	lastRest  = 30 * time.Second
 	// patientTries is how many attempts in a row may fail at the OPEN before a peer is dialed less often, with a pause that
 	// doubles from firstRetry to lastRefusal; gobgp itself dials again within 2 s, for ever.
 	patientTries = 3
@@ -27,6 +30,8 @@ type hold struct {
 	// pause is how long it is, up to a half of it less at random. bfd says that Up ends it.
 	pause time.Duration
 	bfd   bool
+	// unsaid says that the reason may come yet, from gobgp's log.
+	unsaid bool
 	// seen says that the worker knows of it. Before, it does not end: gobgp may have the session still.
 	seen bool
 }
@@ -120,14 +125,31 @@ func (s *Server) rebuffed(address netip.Addr, why string) {
 	}
 }
 
-// lost notes the end of a session that nobody asked for: a peer with graceful restart keeps its routes if the next OPEN
-// says that forwarding went on (RFC 4724 section 4.2), which gobgp says of new sessions alone.
-func (s *Server) lost(address netip.Addr, peer announce.Peer, at time.Time) {
+// lost notes the end of a session that nobody asked for; s.mu is held. A peer with graceful restart keeps its routes if the next
+// OPEN says that forwarding went on (RFC 4724 section 4.2), which gobgp says of new sessions alone. After one that lived for
+// less than steady, the next one waits for a while: its router would only take the routes to drop them again.
+func (s *Server) lost(address netip.Addr, peer announce.Peer, o *observed, at time.Time) {
+	o.rest = nextRest(o.rest, at.Sub(o.since))
 	if peer.GracefulRestart > 0 {
 		s.returning[peer.Name] = at
-		s.held[address] = hold{until: at}
-		signal(s.wake)
 	}
+	if h := s.held[address]; h.active(at) && h.pause > 0 || o.rest == 0 && peer.GracefulRestart == 0 {
+		return // kept down for another reason, or dialed again by gobgp
+	}
+	h := hold{until: at, pause: o.rest, unsaid: true}
+	if h.pause > 0 {
+		h.until = at.Add(jitter(h.pause))
+	}
+	s.held[address] = h
+	signal(s.wake)
+}
+
+// nextRest is the pause after a session that lived for a time, given the pause before it; 0: none.
+func nextRest(before, lived time.Duration) time.Duration {
+	if lived >= steady {
+		return 0
+	}
+	return min(max(2*before, firstRest), lastRest)
 }
 
 // returns says whether a peer, whose session is about to begin, may still have routes of an earlier one.

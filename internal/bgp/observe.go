@@ -23,17 +23,17 @@ func (s *Server) observe(e event) {
 			s.mu.Unlock() // it is being taken down
 			return
 		}
-		if h.pause > 0 {
+		if h.pause > 0 && !h.unsaid {
 			e.err = "" // the reason is known
 		}
 	}
 	now := before
 	if now.state != e.state {
-		now.state, now.since = e.state, e.at
 		if before.state == Established {
 			now.flaps++
-			s.lost(e.peer, peer, e.at)
+			s.lost(e.peer, peer, &now, e.at)
 		}
+		now.state, now.since = e.state, e.at
 	}
 	refused := before.state == OpenConfirm && e.err == invalidMessage
 	if refused {
@@ -76,7 +76,7 @@ func (s *Server) failed(address netip.Addr, why string) {
 	o := s.observed[address]
 	_, wanted := s.plan.wanted[address]
 	held, down := s.held[address]
-	down = down && held.keeps(time.Now())
+	down = down && held.keeps(time.Now()) && !held.unsaid
 	news := wanted && !down && o.lastError != why
 	if wanted && !down {
 		o.logged = time.Now()

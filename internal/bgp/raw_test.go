@@ -50,7 +50,7 @@ func startRaw(t *testing.T, peer name.PeerName, address string, serve func(*raw,
 			open = append(open, c)
 			mu.Unlock()
 			group.Go(func() {
-				defer c.Close()
+				defer func() { _ = c.Close() }()
 				if r.hello(c) == nil {
 					r.sessions.Add(1)
 					for serve(r, c) {

@@ -90,6 +90,8 @@ type observed struct {
 	rebuffs int
 	// revival is the pause, before it was made random, after Down last took the session down.
 	revival time.Duration
+	// rest is the same after the session last ended by itself; 0: it had lived for long.
+	rest time.Duration
 }
 
 // carriage decides what becomes of a family.

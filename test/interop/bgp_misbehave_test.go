@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ballast-lb/ballast/internal/announce"
 	"github.com/ballast-lb/ballast/internal/bgp"
@@ -263,7 +264,9 @@ func TestPeersThatGetNowhereHarmNobodyElse(t *testing.T) {
 	fakes := []*fake{closer, garbage, mute, refuser, flapper}
 	peers := []announce.Peer{good.peer4(64512), hole.peer4(64512)}
 	for _, f := range fakes {
-		peers = append(peers, f.peer(64512))
+		p := f.peer(64512)
+		p.Hold = 3 * time.Second // one of them is waited for so long, twice
+		peers = append(peers, p)
 	}
 	n.setPeers(peers[0])
 	n.sync()
