@@ -18,14 +18,14 @@ import (
 type sessions struct {
 	peering *peering.Peering
 	routers *neighbor.Finder
-	// links are all interfaces, own is the Node's internal address.
+	// links are all interfaces.
 	links func() link.Snapshot
-	own   netip.Addr
 	// changed is called when the search has found something.
 	changed func()
 
 	mu     sync.Mutex // guards what follows, and orders the calls of apply
 	wanted []announce.Peer
+	own    []netip.Addr // the Node's internal addresses
 	// hops are the next hops of each peer that were last known.
 	hops map[name.PeerName]hops
 }
@@ -33,6 +33,8 @@ type sessions struct {
 // hops are the next hops that a node gives a peer; the zero value of one: there is none.
 type hops struct {
 	v4, v6 netip.Addr
+	// source is the address that the session is dialed from; the zero value leaves it to the kernel.
+	source netip.Addr
 	// via is the interface with the router's network; "" if there was none.
 	via string
 }
@@ -43,6 +45,13 @@ func (s *sessions) want(peers []announce.Peer) {
 	defer s.mu.Unlock()
 	s.wanted = peers
 	s.apply()
+}
+
+// setOwn takes the Node's internal addresses, which count from the next call of want or refresh on.
+func (s *sessions) setOwn(addresses []netip.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.own = addresses
 }
 
 // refresh fills in what the links and the search for routers say now. It never blocks.
@@ -65,6 +74,9 @@ func (s *sessions) apply() {
 		}
 		h := nextHops(*p, links, s.own, s.hops[p.Name])
 		p.NextHop4, p.NextHop6, known[p.Name] = h.v4, h.v6, h
+		if !p.Source.IsValid() {
+			p.Source = h.source
+		}
 	}
 	s.hops = known
 	s.routers.Set(search)
@@ -98,15 +110,18 @@ func (s *sessions) problem(peer name.PeerName) string {
 // onLink returns the interface with the on-link prefix that contains a router, or -1.
 func onLink(router netip.Addr, links link.Snapshot) int {
 	return slices.IndexFunc(links, func(i link.Interface) bool {
-		return slices.ContainsFunc(stable(i), func(a link.Address) bool { return a.Prefix.Contains(router) })
+		return slices.ContainsFunc(i.Addresses, func(a link.Address) bool {
+			local4 := a.Prefix.Addr().Is4() && a.Prefix.Addr().IsLinkLocalUnicast()
+			return a.Stable && (a.Global || local4) && a.Prefix.Contains(router)
+		})
 	})
 }
 
-// nextHops returns the first stable global address of each family on the interface of an
-// unnumbered session, else on the one with the on-link prefix that contains the peer or, for a
-// peer further away, on the one that holds the Node's internal address. While the interface is down, which may
-// take its addresses away, the ones before stay: routes are not to go while the session lives.
-func nextHops(p announce.Peer, links link.Snapshot, own netip.Addr, before hops) hops {
+// nextHops returns the next hops of each family that a session has, and its source. They are of the interface of an
+// unnumbered session, else of the one with the on-link prefix that contains the peer or, for a peer further away, of the one
+// that holds an internal address of the Node. While the interface is down, which may take its addresses away, the ones
+// before stay: routes are not to go while the session lives.
+func nextHops(p announce.Peer, links link.Snapshot, own []netip.Addr, before hops) hops {
 	named := func(name string) int {
 		return slices.IndexFunc(links, func(i link.Interface) bool { return i.Name == name })
 	}
@@ -118,32 +133,70 @@ func nextHops(p announce.Peer, links link.Snapshot, own netip.Addr, before hops)
 		via = named(p.Interface)
 	}
 	var h hops
+	choice := choice{own: own}
 	switch {
 	case via >= 0:
-		h.via = links[via].Name
+		h.via, choice.router = links[via].Name, p.Address
 	case p.Interface == "":
 		via = slices.IndexFunc(links, func(i link.Interface) bool {
-			return slices.ContainsFunc(stable(i), func(a link.Address) bool { return a.Prefix.Addr() == own })
+			return slices.ContainsFunc(stable(i), func(a link.Address) bool { return slices.Contains(own, a.Prefix.Addr()) })
 		})
 	}
 	if via < 0 {
 		return hops{}
 	}
-	for _, a := range stable(links[via]) {
-		switch addr := a.Prefix.Addr(); {
-		case addr.Is4() && !h.v4.IsValid():
-			h.v4 = addr
-		case addr.Is6() && !h.v6.IsValid():
-			h.v6 = addr
-		}
+	h.v4, h.v6 = choice.hop(links[via], netip.Addr.Is4, before.v4), choice.hop(links[via], netip.Addr.Is6, before.v6)
+	if p.Interface == "" {
+		h.source = choice.source(links[via], p.Address, before.source)
 	}
 	if !links[via].Up {
-		if !h.v4.IsValid() {
-			h.v4 = before.v4
-		}
-		if !h.v6.IsValid() {
-			h.v6 = before.v6
+		for now, then := range map[*netip.Addr]netip.Addr{&h.v4: before.v4, &h.v6: before.v6, &h.source: before.source} {
+			if !now.IsValid() {
+				*now = then
+			}
 		}
 	}
 	return h
+}
+
+// choice is what the choice among the addresses of an interface goes by: those of the Node, and the router if it is on
+// the interface's network.
+type choice struct {
+	own    []netip.Addr
+	router netip.Addr
+}
+
+// hop chooses the next hop of a family; the zero value: there is none.
+func (c choice) hop(i link.Interface, family func(netip.Addr) bool, before netip.Addr) netip.Addr {
+	all := slices.DeleteFunc(stable(i), func(a link.Address) bool { return !family(a.Prefix.Addr()) })
+	return c.among(all, before)
+}
+
+// source chooses the address to dial a router from; the zero value leaves it to the kernel, whose choice is good in IPv4
+// for a router further away.
+func (c choice) source(i link.Interface, to, before netip.Addr) netip.Addr {
+	near := c.router.IsValid()
+	if to.IsLinkLocalUnicast() && to.Is6() || !near && to.Is4() {
+		return netip.Addr{}
+	}
+	return c.among(slices.DeleteFunc(slices.Clone(i.Addresses), func(a link.Address) bool {
+		single := a.Prefix.IsSingleIP() && slices.Contains(c.own, a.Prefix.Addr())
+		return !a.Stable || a.Prefix.Addr().Is4() != to.Is4() || near && !single && !a.Prefix.Contains(to) || !near && !a.Global
+	}), before)
+}
+
+// among chooses the Node's own address, else the one before if it is still there, else the first. An address without a
+// network may be a virtual one, which moves to another node.
+func (c choice) among(all []link.Address, before netip.Addr) netip.Addr {
+	var best netip.Addr
+	for _, a := range all {
+		switch addr := a.Prefix.Addr(); {
+		case slices.Contains(c.own, addr):
+			return addr
+		case a.Prefix.IsSingleIP():
+		case addr == before || !best.IsValid():
+			best = addr
+		}
+	}
+	return best
 }

@@ -96,7 +96,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 	s.layer2 = layer2.New(layer2.Config{Fresh: func() bool { return s.gossip.inTouch() }, Log: log.WithName("layer2")})
 	changed := func() { poke(s.again) }
 	s.peering = peering.New(peering.Config{BGP: s.bgp, BFD: s.bfd, Changed: changed})
-	s.sessions = &sessions{peering: s.peering, routers: s.routers, links: s.allLinks, own: self.addresses[0], changed: changed}
+	s.sessions = &sessions{peering: s.peering, routers: s.routers, links: s.allLinks, own: self.addresses, changed: changed}
 	s.snapshot.Store(&link.Snapshot{})
 	s.conflicts.Store(&[]announce.Conflict{})
 	defaults := config.Compile(config.Objects{}).Settings
@@ -217,6 +217,9 @@ func (s *speaker) meet(nodes []announce.Node) {
 	s.neighbors.nodes.Store(&nodes)
 	macs := map[link.MAC]name.NodeName{}
 	for _, n := range nodes {
+		if n.Name == s.self.node && len(n.Addresses) > 0 {
+			s.sessions.setOwn(n.Addresses)
+		}
 		for _, i := range n.Interfaces {
 			if n.Name != s.self.node && i.MAC != (announce.MAC{}) {
 				macs[link.MAC(i.MAC)] = n.Name
