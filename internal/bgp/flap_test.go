@@ -9,6 +9,7 @@ import (
 	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
 
 	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/name"
 )
 
 // With graceful restart, each new session begins as after a restart of ours.
@@ -72,4 +73,61 @@ func TestTheMoreOftenASessionEndsTheLongerItRests(t *testing.T) {
 			t.Errorf("%d: %s, want %s", i, rest, step.want)
 		}
 	}
+}
+
+// hearing serves a session to its end.
+func hearing(r *raw, c net.Conn) bool {
+	_ = send(c, bgp.NewEndOfRib(bgp.RF_IPv4_UC))
+	for r.listen(c) {
+	}
+	return false
+}
+
+func TestWhatHappensToOnePeerIsNotHeardByAnother(t *testing.T) {
+	t.Parallel()
+	const routes = 600
+	good, other := startRaw(t, "good", "127.0.42.1", hearing), startRaw(t, "other", "127.0.42.2", hearing)
+	s := start(t)
+	// As the speaker does after a change of the configuration: some Services at a time, while the worker goes on.
+	set := func(from int, peers ...name.PeerName) {
+		for i := from; i < routes; i++ {
+			s.Set(service(fmt.Sprint(i)), []announce.Route{to(fmt.Sprintf("10.0.%d.%d/32", i>>8, i&255), announce.Attributes{}, peers...)})
+			if i%100 == 0 {
+				poll(t)
+			}
+		}
+	}
+	heard := func(r *raw, want int64) {
+		t.Helper()
+		eventually(t, string(r.peer.Name), func() string { return fmt.Sprint(r.prefixes.Load()) }, fmt.Sprint(want))
+	}
+	set(0, "good")
+	s.SetPeers([]announce.Peer{good.peer})
+	s.Sync()
+	heard(good, routes)
+
+	s.SetPeers([]announce.Peer{good.peer, other.peer})
+	set(0, "good", "other")
+	heard(other, routes)
+	edited := other.peer
+	edited.Hold = 30 * time.Second
+	s.SetPeers([]announce.Peer{good.peer, edited})
+	heard(other, 2*routes)
+	s.SetPeers([]announce.Peer{good.peer})
+	set(0, "good")
+	s.SetPeers([]announce.Peer{good.peer, other.peer})
+	set(0, "good", "other")
+	heard(other, 3*routes)
+	if n := good.prefixes.Load(); n != routes || good.sessions.Load() != 1 {
+		t.Errorf("the good router heard %d prefixes of %d in %d UPDATEs and %d sessions", n, routes, good.updates.Load(), good.sessions.Load())
+	}
+
+	// A change that is for some of the routes only is not put off for long, and what changes is heard by all.
+	s.SetPeers([]announce.Peer{good.peer})
+	set(0, "good")
+	s.SetPeers([]announce.Peer{good.peer, other.peer})
+	set(routes-10, "good", "other")
+	heard(other, 3*routes+10)
+	s.Set(service("more"), []announce.Route{to("192.0.2.1/32", announce.Attributes{}, "good", "other")})
+	heard(other, 3*routes+11)
 }

@@ -81,7 +81,24 @@ func (m *marks) release(old mark, f family) {
 	}
 	if entry.count(f, -1); entry.ipv4+entry.ipv6 == 0 {
 		delete(m.all, old)
-		delete(m.byKey, entry.key)
+		m.unname(old, entry.key)
+	}
+}
+
+// become gives a mark another distribution. If another mark has that already, new prefixes get the other one.
+func (m *marks) become(old mark, d distribution) {
+	entry, key := m.all[old], d.key()
+	m.unname(old, entry.key)
+	entry.distribution, entry.key = d, key
+	if _, taken := m.byKey[key]; !taken {
+		m.byKey[key] = old
+	}
+}
+
+// unname ends that new prefixes with a distribution get a mark.
+func (m *marks) unname(old mark, key distributionKey) {
+	if m.byKey[key] == old {
+		delete(m.byKey, key)
 	}
 }
 

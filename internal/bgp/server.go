@@ -269,6 +269,20 @@ type wishes struct {
 	again time.Time
 }
 
+// without are the wishes with some peers kept down for now.
+func (w wishes) without(peers map[name.PeerName]bool) wishes {
+	if len(peers) == 0 {
+		return w
+	}
+	w.held = maps.Clone(w.held)
+	for address, peer := range w.wanted {
+		if peers[peer.Name] {
+			w.held[address] = true
+		}
+	}
+	return w
+}
+
 // take returns the wishes as they stand; false before Sync.
 func (s *Server) take() (wishes, bool) {
 	s.mu.Lock()

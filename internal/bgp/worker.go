@@ -12,6 +12,7 @@ import (
 	"github.com/osrg/gobgp/v4/pkg/packet/bgp"
 
 	"github.com/ballast-lb/ballast/internal/announce"
+	"github.com/ballast-lb/ballast/internal/name"
 )
 
 // worker brings gobgp to what its Server wishes; the goroutine of Run owns it.
@@ -24,7 +25,9 @@ type worker struct {
 	asn uint16
 	// sessions are those that gobgp has, policed those that its policies know.
 	sessions map[netip.Addr]announce.Peer
-	policed  map[netip.Addr]route
+	// up are the peers whose sessions were established when the round began.
+	up      map[name.PeerName]bool
+	policed map[netip.Addr]route
 	// again are the sessions that are to get their routes once more, for new next hops.
 	again map[netip.Addr]struct{}
 	// stale says that gobgp's policies do not know all distributions.
@@ -33,6 +36,7 @@ type worker struct {
 	// paths are those that gobgp has, pending what they are to become; the mark 0 is to be withdrawn.
 	paths, pending map[netip.Prefix]mark
 	settling       settling
+	regrouping     regrouping
 	// hurried says that sessions were ended in the middle of a round.
 	hurried  bool
 	setbacks map[netip.Addr]setback
@@ -55,6 +59,7 @@ func (w *worker) reset() {
 	w.paths = map[netip.Prefix]mark{}
 	w.pending = map[netip.Prefix]mark{}
 	w.settling = newSettling()
+	w.regrouping = newRegrouping()
 	w.setbacks = map[netip.Addr]setback{}
 }
 
@@ -75,7 +80,12 @@ func (w *worker) round(ctx context.Context) (next time.Duration, err error) {
 	if err := w.leave(wish); err != nil {
 		return 0, err
 	}
+	w.up = map[name.PeerName]bool{}
+	for address := range wish.established {
+		w.up[wish.wanted[address].Name] = true
+	}
 	w.mark(w.server.takeRoutes(false))
+	rest, ungrouped := w.group(wish, time.Now())
 	if err := w.police(wish); err != nil {
 		return 0, err
 	}
@@ -87,7 +97,7 @@ func (w *worker) round(ctx context.Context) (next time.Duration, err error) {
 		w.hurried = false
 		return time.Millisecond, nil // what is wished has changed
 	}
-	retry, err := w.join(ctx, wish, time.Now())
+	retry, err := w.join(ctx, wish.without(ungrouped), time.Now())
 	if err != nil {
 		return 0, err
 	}
@@ -98,7 +108,7 @@ func (w *worker) round(ctx context.Context) (next time.Duration, err error) {
 		delete(w.again, address) // any other error: the session is gone
 	}
 	next, err = w.settle(wish)
-	for _, also := range []time.Duration{retry, waited} {
+	for _, also := range []time.Duration{retry, waited, rest} {
 		if also > 0 {
 			next = min(next, also)
 		}
@@ -171,8 +181,15 @@ func (w *worker) leave(wish wishes) error {
 	return nil
 }
 
-// mark takes note of what routes are to become. Without a mark left for it, a route goes to nobody.
+// mark takes note of what routes are to become.
 func (w *worker) mark(routes map[netip.Prefix]distribution) {
+	now := time.Now()
+	maps.DeleteFunc(routes, func(prefix netip.Prefix, d distribution) bool { return w.putOff(prefix, d, now) })
+	w.rewrite(routes)
+}
+
+// rewrite has the paths of routes written anew. Without a mark left for it, a route goes to nobody.
+func (w *worker) rewrite(routes map[netip.Prefix]distribution) {
 	for prefix, distribution := range routes {
 		f := familyOf(prefix)
 		m, fresh, err := w.marks.acquire(distribution, f)
