@@ -39,7 +39,7 @@ func TestRequests(t *testing.T) {
 		a.annotate(web, wantPool, "manual")
 		a.holds(web, "198.51.100.1", v1alpha1.ReasonAllocated)
 		a.annotate(web, wantPool, "lan")
-		a.holds(web, "192.0.2.2", v1alpha1.ReasonAllocated) // .1 was freed a moment ago
+		a.holds(web, "192.0.2.1", v1alpha1.ReasonAllocated) // freed a moment ago, by itself
 		a.annotate(web, wantPool, "")
 		a.annotate(web, wantIPs, "198.51.100.7")
 		a.holds(web, "198.51.100.7", v1alpha1.ReasonAllocated)
@@ -99,36 +99,36 @@ func TestRequests(t *testing.T) {
 		})
 		a.create(preferring)
 		a.create(requiring)
-		a.holds(preferring, "192.0.2.3", v1alpha1.ReasonAllocated)
+		a.holds(preferring, "192.0.2.2", v1alpha1.ReasonAllocated)
 		a.holds(requiring, "", v1alpha1.ReasonFamilyUnavailable)
 		lan := pool("lan")
 		a.edit(lan, func() { lan.Spec.Addresses = []string{"192.0.2.1-192.0.2.9", "2001:db8:1::/64"} })
-		a.holds(preferring, "192.0.2.3,2001:db8:1::1", v1alpha1.ReasonAllocated)
-		a.holds(requiring, "192.0.2.4,2001:db8:1::2", v1alpha1.ReasonAllocated)
+		a.holds(preferring, "192.0.2.2,2001:db8:1::1", v1alpha1.ReasonAllocated)
+		a.holds(requiring, "192.0.2.3,2001:db8:1::2", v1alpha1.ReasonAllocated)
 		a.edit(lan, func() { lan.Spec.Addresses = []string{"192.0.2.1-192.0.2.9"} })
 		a.notReady(lan, v1alpha1.ReasonRetained, "2001:db8:1::1")
-		a.holds(requiring, "192.0.2.4,2001:db8:1::2", v1alpha1.ReasonAllocated)
+		a.holds(requiring, "192.0.2.3,2001:db8:1::2", v1alpha1.ReasonAllocated)
 	})
 	t.Run("what is asked for while no controller runs is given afterwards, and nothing else moves", func(*testing.T) {
 		s, kept := service("patient", nil), annotated("named", wantPool, "lan")
 		a.create(s)
 		a.create(kept)
-		a.holds(s, "192.0.2.6", v1alpha1.ReasonAllocated)
-		a.holds(kept, "192.0.2.7", v1alpha1.ReasonAllocated)
+		a.holds(s, "192.0.2.4", v1alpha1.ReasonAllocated)
+		a.holds(kept, "192.0.2.6", v1alpha1.ReasonAllocated)
 		a.stop()
 		a.annotate(s, wantPool, "manual")
 		lan := pool("lan")
-		a.edit(lan, func() { lan.Spec.Addresses = []string{"192.0.2.1-192.0.2.6"} })
-		a.create(pool("rival", "192.0.2.7-192.0.2.9"))
+		a.edit(lan, func() { lan.Spec.Addresses = []string{"192.0.2.1-192.0.2.5"} })
+		a.create(pool("rival", "192.0.2.6-192.0.2.9"))
 		a.start()
 		a.holds(s, "198.51.100.1", v1alpha1.ReasonAllocated)
 		a.eventually(lan, func() string {
-			if !slices.Contains(lan.Status.Retained, "192.0.2.7") {
-				return fmt.Sprintf("retains %v, want 192.0.2.7, which Service named holds", lan.Status.Retained)
+			if !slices.Contains(lan.Status.Retained, "192.0.2.6") {
+				return fmt.Sprintf("retains %v, want 192.0.2.6, which Service named holds", lan.Status.Retained)
 			}
 			return ""
 		})
-		a.holds(kept, "192.0.2.7", v1alpha1.ReasonAllocated)
+		a.holds(kept, "192.0.2.6", v1alpha1.ReasonAllocated)
 	})
 }
 

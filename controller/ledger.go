@@ -85,8 +85,26 @@ func (l *ledger) Start(ctx context.Context) error {
 		case set := <-l.pools:
 			l.replace(set)
 		case request := <-l.requests:
+			l.overdue()
 			request()
+		case <-l.next():
 		}
+		l.retry()
+	}
+}
+
+// next fires when the allocator is to be asked again though nothing has happened.
+func (l *ledger) next() <-chan time.Time {
+	at, some := l.allocator.Next()
+	if !some {
+		return nil
+	}
+	return time.After(time.Until(at))
+}
+
+// overdue lets those who wait have what time has brought before anybody who comes now.
+func (l *ledger) overdue() {
+	if at, some := l.allocator.Next(); some && !at.After(time.Now()) {
 		l.retry()
 	}
 }

@@ -68,8 +68,10 @@ type IPAddressPoolSpec struct {
 	// +kubebuilder:default=Retain
 	ReclaimPolicy ReclaimPolicy `json:"reclaimPolicy,omitempty"`
 
-	// ReuseDelay is how long a freed address is used last, after all other free ones, so
-	// that stale clients do not reach another tenant. 0s turns this off.
+	// ReuseDelay is how long a freed address is only for the namespace that had it last, so
+	// that stale clients do not reach another tenant. The Service or AddressClaim that had it
+	// gets it back at once; others of its namespace by name, or when nothing else is free.
+	// 0s turns this off.
 	// +optional
 	// +kubebuilder:default="60s"
 	// +kubebuilder:validation:Type=string

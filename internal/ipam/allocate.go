@@ -90,7 +90,8 @@ func (a *Allocator) Allocate(r Request, now time.Time) Decision {
 	m := a.join(&r.Holder, now)
 	old := m.Holder
 	a.ask(m, &r)
-	return a.decide(m, &old, now)
+	a.thaw(now)
+	return a.decide(m, &old)
 }
 
 // Ask records a request without deciding it: the next Retry does, for the oldest first. It
@@ -113,9 +114,9 @@ func (a *Allocator) ask(m *member, r *Request) {
 }
 
 // decide applies the rules to a member; old is what it was when it got its addresses.
-func (a *Allocator) decide(m *member, old *Holder, now time.Time) Decision {
+func (a *Allocator) decide(m *member, old *Holder) Decision {
 	stays := a.stays(m, old)
-	got, no := a.rules(m, stays, now)
+	got, no := a.rules(m, stays)
 	if no.says() {
 		got = stays
 	}
@@ -157,7 +158,7 @@ func (a *Allocator) reclaimed(addr netip.Addr) bool {
 }
 
 // rules returns what a member gets (rules 2 to 7).
-func (a *Allocator) rules(m *member, stays []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
+func (a *Allocator) rules(m *member, stays []netip.Addr) ([]netip.Addr, refusal) {
 	r, no := a.claimed(&m.Request, len(stays) > 0)
 	if no.says() {
 		return nil, no
@@ -174,7 +175,7 @@ func (a *Allocator) rules(m *member, stays []netip.Addr, now time.Time) ([]netip
 	if len(kept) == len(r.Families) {
 		return kept, refusal{}
 	}
-	got, no := a.assign(r, kept, now)
+	got, no := a.assign(r, kept)
 	enough := len(kept) >= r.Required && !slices.ContainsFunc(r.Addresses, func(want netip.Addr) bool { return !slices.Contains(kept, want) })
 	if no.says() && enough {
 		return kept, refusal{} // no pool edit takes away what is held
@@ -241,27 +242,27 @@ func (a *Allocator) agrees(asked name.PoolName, held netip.Addr) bool {
 }
 
 // assign gives what kept lacks.
-func (a *Allocator) assign(r *Request, kept []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
+func (a *Allocator) assign(r *Request, kept []netip.Addr) ([]netip.Addr, refusal) {
 	if r.Pool != "" && a.byName[r.Pool] == nil {
 		return nil, refuse(v1alpha1.ReasonNoPool, "The requested IPAddressPool %s does not exist.", r.Pool)
 	}
 	switch {
 	case len(r.Addresses) > 0:
-		return a.requested(r, kept, now)
+		return a.requested(r, kept)
 	case len(kept) > 0:
-		return a.second(r, kept, now)
+		return a.second(r, kept)
 	}
 	if r.Kind == KindClaim {
-		if got, ok := a.adopt(r, now); ok {
+		if got, ok := a.adopt(r); ok {
 			return got, refusal{}
 		}
 	}
-	return a.choose(r, now)
+	return a.choose(r)
 }
 
 // requested gives the named addresses, and the rest from the same pool (rule 5). An address
 // of another pool that the request does not speak of is replaced, never merely given up.
-func (a *Allocator) requested(r *Request, kept []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
+func (a *Allocator) requested(r *Request, kept []netip.Addr) ([]netip.Addr, refusal) {
 	origin := a.Pool(r.Addresses[0])
 	got := slices.DeleteFunc(slices.Clone(kept), func(addr netip.Addr) bool { return a.Pool(addr) != origin }) // both are from one pool
 	for _, want := range r.Addresses {
@@ -280,7 +281,7 @@ func (a *Allocator) requested(r *Request, kept []netip.Addr, now time.Time) ([]n
 		return nil, no
 	}
 	if len(got) < len(r.Families) {
-		both, no := a.second(r, got, now)
+		both, no := a.second(r, got)
 		if gaveUp := lacks(got, kept); no.says() && (gaveUp || r.Required > len(got)) {
 			return nil, no
 		}
@@ -314,7 +315,10 @@ func (a *Allocator) grantable(r *Request, want netip.Addr) refusal {
 	case p.Name != from:
 		return refuse(v1alpha1.ReasonAddressNotInPool, "%s is held from IPAddressPool %s, which does not hand it out any more.", want, from)
 	}
-	return a.admits(p, r)
+	if no := a.admits(p, r); no.says() {
+		return no
+	}
+	return a.cools(r, want)
 }
 
 // taken says who stands in the way of a holder at an address.

@@ -19,6 +19,7 @@ type Allocator struct {
 	held    map[netip.Addr]*held
 	members map[Key]*member
 	retired map[netip.Addr]*held // those of held whose pool does not hand them out any more
+	adrift  []cooled             // what cools and no pool hands out, the oldest first
 
 	byKey   map[string]map[netip.Addr]int // how many holders have a sharing key, by address
 	naming  map[Key]map[Key]*member       // the Services that name a claim
@@ -35,6 +36,7 @@ type Allocator struct {
 type pool struct {
 	Pool
 	free     [2]*free // by Family.index
+	cooling  *cooling
 	assigned [2]int
 	taken    int            // held addresses that were taken from it, in spec or not
 	used     map[string]int // addresses by namespace, if their number is limited
@@ -106,14 +108,14 @@ func New() *Allocator {
 // nobody; Retry then gives to those who wait, and takes what a pool with Reassign no
 // longer hands out. Only pools that changed cost anything.
 func (a *Allocator) SetPools(pools []Pool) {
-	old := a.byName
+	old, loose := a.byName, a.adrift
 	changed := len(old) != len(pools)
 	a.pools, a.index, a.byName = nil, nil, map[name.PoolName]*pool{}
 	for _, p := range pools {
 		state := old[p.Name]
 		if state == nil || !state.Equal(p) {
 			changed = true
-			state = newPool(p, state)
+			state = newPool(p)
 		}
 		state.Former, state.Origin = p.Former, p.Origin
 		a.pools = append(a.pools, state)
@@ -124,6 +126,12 @@ func (a *Allocator) SetPools(pools []Pool) {
 	}
 	slices.SortFunc(a.index, func(x, y owned) int { return x.From().Compare(y.From()) })
 	if changed {
+		for n, was := range old {
+			if a.byName[n] != was {
+				loose = append(loose, was.cooling.all()...)
+			}
+		}
+		a.recool(loose)
 		a.attribute()
 		a.news.pools = true
 	}
@@ -146,9 +154,9 @@ func (a *Allocator) Relabel(namespace string, l labels.Set) {
 // Labeled says whether Relabel has given a namespace labels.
 func (a *Allocator) Labeled(namespace string) bool { return len(a.namespaces[namespace]) > 0 }
 
-// newPool makes the free lists of a pool; what cooled in the old ones goes on cooling.
-func newPool(p Pool, old *pool) *pool {
-	state := &pool{Pool: p}
+// newPool makes the free lists of a pool.
+func newPool(p Pool) *pool {
+	state := &pool{Pool: p, cooling: newCooling()}
 	for _, family := range []Family{IPv4, IPv6} {
 		var ranges []netipx.IPRange
 		for _, r := range p.Ranges {
@@ -157,16 +165,7 @@ func newPool(p Pool, old *pool) *pool {
 			}
 		}
 		avoid := p.AvoidBuggyIPs
-		f := newFree(ranges, func(a netip.Addr) bool { return never(a) || avoid && buggy(a) })
-		if old != nil {
-			was := old.free[family.index()]
-			for _, c := range was.cooling.all() {
-				if was.counts(c) {
-					f.put(c.addr, c.until)
-				}
-			}
-		}
-		state.free[family.index()] = f
+		state.free[family.index()] = newFree(ranges, func(a netip.Addr) bool { return never(a) || avoid && buggy(a) })
 	}
 	return state
 }
@@ -217,6 +216,7 @@ func (a *Allocator) place(addr netip.Addr, h *held) {
 		f := FamilyOf(addr).index()
 		h.spec.assigned[f]++
 		h.spec.free[f].hold(addr)
+		h.spec.cooling.forget(addr)
 	}
 }
 

@@ -7,13 +7,12 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/ballast-lb/ballast/api/v1alpha1"
 )
 
 // second adds the missing family from the pool of the address at hand (rule 6).
-func (a *Allocator) second(r *Request, got []netip.Addr, now time.Time) ([]netip.Addr, refusal) {
+func (a *Allocator) second(r *Request, got []netip.Addr) ([]netip.Addr, refusal) {
 	p := a.byName[a.Pool(got[0])]
 	if p == nil {
 		return nil, refuse(v1alpha1.ReasonFamilyUnavailable, "%s is from no IPAddressPool that exists, so the other family cannot be added to it.", got[0])
@@ -27,7 +26,7 @@ func (a *Allocator) second(r *Request, got []netip.Addr, now time.Time) ([]netip
 			missing = append(missing, f)
 		}
 	}
-	more, _, no := a.pick(r, p, missing, now)
+	more, _, no := a.pick(r, p, missing)
 	if no.says() {
 		return nil, no
 	}
@@ -36,18 +35,18 @@ func (a *Allocator) second(r *Request, got []netip.Addr, now time.Time) ([]netip
 }
 
 // choose tries the pools in order (rule 7).
-func (a *Allocator) choose(r *Request, now time.Time) ([]netip.Addr, refusal) {
+func (a *Allocator) choose(r *Request) ([]netip.Addr, refusal) {
 	var noes []refusal
 	for _, sharing := range []bool{true, false} {
 		if sharing && len(a.byKey[r.Sharing.Key]) == 0 {
 			continue
 		}
 		for n := len(r.Families); n >= r.Required; n-- {
-			for _, p := range a.pools {
+			for _, p := range a.order(r.Key) {
 				if r.Pool != "" && p.Name != r.Pool || r.Pool == "" && !p.AutoAssign {
 					continue
 				}
-				got, shared, no := a.from(r, p, r.Families[:n], now)
+				got, shared, no := a.from(r, p, r.Families[:n])
 				if !no.says() && (shared || !sharing) {
 					return got, refusal{}
 				}
@@ -60,12 +59,27 @@ func (a *Allocator) choose(r *Request, now time.Time) ([]netip.Addr, refusal) {
 	return nil, summary(noes)
 }
 
+// order lists the pools as they are tried: those first in which a requester had an address
+// a moment ago.
+func (a *Allocator) order(who Key) []*pool {
+	had := func(p *pool) bool {
+		_, four := p.cooling.last[formerly{who, IPv4}]
+		_, six := p.cooling.last[formerly{who, IPv6}]
+		return four || six
+	}
+	if !slices.ContainsFunc(a.pools, had) {
+		return a.pools
+	}
+	others := slices.DeleteFunc(slices.Clone(a.pools), had)
+	return slices.Concat(slices.DeleteFunc(slices.Clone(a.pools), func(p *pool) bool { return !had(p) }), others)
+}
+
 // from takes one address of each family from one pool, or none, and says whether one is shared.
-func (a *Allocator) from(r *Request, p *pool, families []Family, now time.Time) ([]netip.Addr, bool, refusal) {
+func (a *Allocator) from(r *Request, p *pool, families []Family) ([]netip.Addr, bool, refusal) {
 	if no := a.admits(p, r); no.says() {
 		return nil, false, no
 	}
-	got, shared, no := a.pick(r, p, families, now)
+	got, shared, no := a.pick(r, p, families)
 	if !no.says() {
 		no = a.quota(r, p, got)
 	}
@@ -74,12 +88,12 @@ func (a *Allocator) from(r *Request, p *pool, families []Family, now time.Time) 
 
 // pick finds one address of each family in a pool: one that the Service can share, or else
 // the first free one.
-func (a *Allocator) pick(r *Request, p *pool, families []Family, now time.Time) (got []netip.Addr, shared bool, no refusal) {
+func (a *Allocator) pick(r *Request, p *pool, families []Family) (got []netip.Addr, shared bool, no refusal) {
 	for _, f := range families {
 		addr, mine, conflict := a.shareable(r, p, f)
 		if !mine {
 			var ok bool
-			if addr, ok = p.free[f.index()].first(now, a.inUse); !ok {
+			if addr, ok = a.unused(p, r.Key, f); !ok {
 				return nil, false, p.exhausted(f, conflict)
 			}
 		}
@@ -130,8 +144,6 @@ func (a *Allocator) related(r *Request) []netip.Addr {
 	return list
 }
 
-func (a *Allocator) inUse(addr netip.Addr) bool { return a.held[addr] != nil }
-
 // exhausted says why a pool has no address of a family; conflict is who stands in the way
 // of sharing one.
 func (p *pool) exhausted(f Family, conflict refusal) refusal {
@@ -140,6 +152,9 @@ func (p *pool) exhausted(f Family, conflict refusal) refusal {
 		return refuse(v1alpha1.ReasonFamilyUnavailable, "IPAddressPool %s has no %s addresses.", p.Name, f)
 	case conflict.says():
 		return refuse(conflict.reason, "IPAddressPool %s has no free %s address. %s", p.Name, f, conflict.message)
+	}
+	if len(p.cooling.cooled) > 0 {
+		return refuse(v1alpha1.ReasonPoolExhausted, "IPAddressPool %s has no free %s address that was not freed a moment ago (reuseDelay).", p.Name, f)
 	}
 	return refuse(v1alpha1.ReasonPoolExhausted, "IPAddressPool %s has no free %s address.", p.Name, f)
 }

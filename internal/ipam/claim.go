@@ -4,7 +4,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/ballast-lb/ballast/api/v1alpha1"
 )
@@ -56,14 +55,14 @@ func (a *Allocator) reservedFor(r *Request, addr netip.Addr) bool {
 
 // adopt finds, for a claim without address, what the oldest Service that names it holds:
 // the claim takes that over if it may, so that the Service need not move.
-func (a *Allocator) adopt(r *Request, now time.Time) ([]netip.Addr, bool) {
+func (a *Allocator) adopt(r *Request) ([]netip.Addr, bool) {
 	for _, m := range inAge(maps.Values(a.naming[r.Key])) {
 		asked := *r
 		asked.Addresses = slices.DeleteFunc(slices.Clone(m.addresses), func(addr netip.Addr) bool { return !slices.Contains(r.Families, FamilyOf(addr)) })
 		if len(asked.Addresses) == 0 {
 			continue
 		}
-		if got, no := a.requested(&asked, nil, now); !no.says() {
+		if got, no := a.requested(&asked, nil); !no.says() {
 			return got, true
 		}
 	}

@@ -5,7 +5,6 @@ import (
 	"math/bits"
 	"net/netip"
 	"slices"
-	"time"
 
 	"github.com/RoaringBitmap/roaring/v2/roaring64"
 	"go4.org/netipx"
@@ -15,9 +14,8 @@ import (
 //
 // A cursor moves through the ranges once. Whatever lies before it is held, or was
 // returned and stands in a compressed bitmap; whatever lies at or after it is free unless
-// held. So the lowest free address is the first of the bitmap or else the cursor, and a
-// range costs nothing but its two ends however large it is. Addresses freed a moment ago
-// cool in a queue and are handed out last.
+// held or cooling. So the lowest free address is the first of the bitmap or else the cursor,
+// and a range costs nothing but its two ends however large it is.
 type free struct {
 	ranges   []netipx.IPRange
 	byFrom   []int // indexes of ranges, sorted by From
@@ -25,37 +23,11 @@ type free struct {
 	at       int               // index of the range that the cursor is in
 	next     netip.Addr        // the cursor; invalid: the start of that range
 	returned *roaring64.Bitmap // by place
-	cooling  queue
-	cools    map[netip.Addr]uint64 // the serial of the entry in cooling that counts
-	serial   uint64
-}
-
-// queue is what cools, the oldest first. Its front is cut off now and then, not each time.
-type queue struct {
-	entries []cooled
-	front   int
-}
-
-type cooled struct {
-	addr   netip.Addr
-	until  int64 // nanoseconds of Unix time
-	serial uint64
-}
-
-// all returns what is queued, the oldest first.
-func (q *queue) all() []cooled { return q.entries[q.front:] }
-
-// drop forgets the oldest.
-func (q *queue) drop() {
-	if q.front++; 2*q.front >= len(q.entries) {
-		q.entries = q.entries[:copy(q.entries, q.all())]
-		q.front = 0
-	}
 }
 
 // newFree makes a list of all that ranges contain and skip does not.
 func newFree(ranges []netipx.IPRange, skip func(netip.Addr) bool) *free {
-	f := &free{ranges: ranges, skip: skip, returned: roaring64.New(), cools: map[netip.Addr]uint64{}, byFrom: make([]int, len(ranges))}
+	f := &free{ranges: ranges, skip: skip, returned: roaring64.New(), byFrom: make([]int, len(ranges))}
 	for i := range ranges {
 		f.byFrom[i] = i
 	}
@@ -75,33 +47,23 @@ func (f *free) rangeOf(a netip.Addr) int {
 	return f.byFrom[i]
 }
 
-// first returns the first free address: one that has cooled before one that cools. It
-// stays free: first returns it again until somebody holds it.
-func (f *free) first(now time.Time, held func(netip.Addr) bool) (netip.Addr, bool) {
-	f.thaw(now)
+// first returns the first free address, given what is held or cools. It stays free: first
+// returns it again until somebody holds it.
+func (f *free) first(used func(netip.Addr) bool) (netip.Addr, bool) {
 	if !f.returned.IsEmpty() {
 		return f.address(f.returned.Minimum()), true
 	}
-	if a, ok := f.advance(held); ok {
-		return a, true
-	}
-	for len(f.cooling.all()) > 0 {
-		if c := f.cooling.all()[0]; f.counts(c) {
-			return c.addr, true
-		}
-		f.cooling.drop()
-	}
-	return netip.Addr{}, false
+	return f.advance(used)
 }
 
 // advance moves the cursor to the next address that is free and returns it.
-func (f *free) advance(held func(netip.Addr) bool) (netip.Addr, bool) {
+func (f *free) advance(used func(netip.Addr) bool) (netip.Addr, bool) {
 	for f.at < len(f.ranges) {
 		r := f.ranges[f.at]
 		if !f.next.IsValid() {
 			f.next = r.From()
 		}
-		if a := f.next; f.cools[a] == 0 && !f.skip(a) && !held(a) {
+		if a := f.next; !f.skip(a) && !used(a) {
 			return a, true
 		}
 		if f.next == r.To() {
@@ -113,42 +75,19 @@ func (f *free) advance(held func(netip.Addr) bool) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// put gives back an address that nobody holds any more; it cools until a point in Unix time,
-// in nanoseconds.
-func (f *free) put(a netip.Addr, until int64) {
-	if f.skip(a) || f.rangeOf(a) < 0 {
-		return
+// put gives back an address that nobody holds any more, and that has cooled.
+func (f *free) put(a netip.Addr) {
+	if place, passed := f.place(a); passed && !f.skip(a) {
+		f.returned.Add(place)
 	}
-	f.serial++
-	f.cools[a] = f.serial
-	f.cooling.entries = append(f.cooling.entries, cooled{addr: a, until: until, serial: f.serial})
 }
 
 // hold forgets an address that somebody holds now.
 func (f *free) hold(a netip.Addr) {
-	delete(f.cools, a)
 	if place, passed := f.place(a); passed {
 		f.returned.Remove(place)
 	}
 }
-
-// thaw moves what has cooled to where it is handed out again in order.
-func (f *free) thaw(now time.Time) {
-	for len(f.cooling.all()) > 0 && f.cooling.all()[0].until <= now.UnixNano() {
-		c := f.cooling.all()[0]
-		f.cooling.drop()
-		if !f.counts(c) {
-			continue
-		}
-		delete(f.cools, c.addr)
-		if place, passed := f.place(c.addr); passed {
-			f.returned.Add(place)
-		}
-	}
-}
-
-// counts says whether an entry of cooling is the one that counts for its address.
-func (f *free) counts(c cooled) bool { return f.cools[c.addr] == c.serial }
 
 // offsetBits leaves room for as many addresses of one range before the cursor, which have
 // all been looked at one by one, and for 2^24 ranges.

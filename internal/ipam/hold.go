@@ -207,10 +207,9 @@ func (a *Allocator) vacate(m *member, now time.Time) {
 			h.pool.taken--
 		}
 		if h.spec != nil {
-			f := FamilyOf(addr).index()
-			h.spec.assigned[f]--
-			h.spec.free[f].put(addr, now.Add(h.spec.ReuseDelay).UnixNano())
+			h.spec.assigned[FamilyOf(addr).index()]--
 		}
+		a.cool(cooled{addr: addr, last: m.Key, since: now.UnixNano()}, h.spec)
 		a.spareHeld.put(h)
 	}
 	m.leaving = nil

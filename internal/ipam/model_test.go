@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"go4.org/netipx"
 	"k8s.io/apimachinery/pkg/labels"
@@ -26,6 +27,55 @@ type world struct {
 	changed   map[ipam.Key]bool            // who asked for something else with the last event
 	restarted bool                         // the last event was a new leader
 	unmet     map[ipam.Key]bool            // who had been refused before the last event
+	using     map[netip.Addr][]ipam.Key    // who held each address when it was looked at last
+	freed     []freed                      // what nobody holds any more, the last first
+	now       time.Time
+}
+
+// freed is an address that nobody holds any more.
+type freed struct {
+	addr netip.Addr
+	last []ipam.Key // who may have been the last
+	at   time.Time
+}
+
+// look takes note of what was freed since it was called last, and of what is held again.
+func (w *world) look() {
+	using := map[netip.Addr][]ipam.Key{}
+	for k := range w.asks {
+		for _, addr := range slices.Concat(w.allocator.Held(k), w.allocator.Leaving(k)) {
+			using[addr] = append(using[addr], k)
+		}
+	}
+	w.freed = slices.DeleteFunc(w.freed, func(f freed) bool { return using[f.addr] != nil })
+	for addr, last := range w.using {
+		if using[addr] == nil {
+			w.freed = slices.Insert(w.freed, 0, freed{addr, last, w.now})
+		}
+	}
+	w.using = using
+	w.thaw()
+}
+
+// thaw forgets what has cooled.
+func (w *world) thaw() {
+	w.freed = slices.DeleteFunc(w.freed, func(f freed) bool {
+		return slices.ContainsFunc(w.pools, func(p ipam.Pool) bool { return spans(p, f.addr) && !f.at.Add(p.ReuseDelay).After(w.now) })
+	})
+}
+
+// cooling says whether a holder may not have an address because another namespace had it a
+// moment ago: it may be so, and it is so for sure. A quota bounds how many a namespace keeps
+// from others, and of several who left at once each may have been the last.
+func (w *world) cooling(k ipam.Key, addr netip.Addr) (may, sure bool) {
+	limits := slices.ContainsFunc(w.pools, func(p ipam.Pool) bool { return p.MaxPerNamespace != nil })
+	i := slices.IndexFunc(w.freed, func(f freed) bool { return f.addr == addr })
+	if i < 0 || !slices.ContainsFunc(w.pools, func(p ipam.Pool) bool { return spans(p, addr) }) {
+		return false, false
+	}
+	own := func(o ipam.Key) bool { return o.Namespace == k.Namespace }
+	other := func(o ipam.Key) bool { return !own(o) }
+	return slices.ContainsFunc(w.freed[i].last, other), !limits && !slices.ContainsFunc(w.freed[i].last, own)
 }
 
 // holders are those who hold an address, or whose status still does.
@@ -103,7 +153,7 @@ func (w *world) free(k ipam.Key, addr netip.Addr) bool {
 
 // grantable says whether a holder could get one more address of a pool without naming it.
 func (w *world) grantable(k ipam.Key, p ipam.Pool, addr netip.Addr) bool {
-	if !spans(p, addr) || !w.free(k, addr) {
+	if cools, _ := w.cooling(k, addr); cools || !spans(p, addr) || !w.free(k, addr) {
 		return false
 	}
 	if holders := w.holders(addr); len(holders) > 0 { // shared, unless its own status alone has it
@@ -251,7 +301,8 @@ func (w *world) couldBeGiven(r ipam.Request, kept []netip.Addr, content bool) st
 		source := w.allocator.Pool(named)
 		p, _ := w.pool(source)
 		reserved := r.Claim != "" && slices.Contains(w.allocator.Held(ipam.ClaimKey(r.Namespace, r.Claim)), named)
-		if r.Pool != "" && source != "" && source != r.Pool || !w.free(r.Key, named) || !reserved && (!spans(p, named) || !w.admits(p, r)) {
+		cools, _ := w.cooling(r.Key, named)
+		if r.Pool != "" && source != "" && source != r.Pool || !w.free(r.Key, named) || !reserved && (cools || !spans(p, named) || !w.admits(p, r)) {
 			return ""
 		}
 		have, from = append(have, named), append(from, source)

@@ -78,7 +78,7 @@ type Pool struct {
 	Deleting bool
 	// Reassign takes from holders what the pool no longer hands out, or all if it is Deleting.
 	Reassign bool
-	// ReuseDelay is for how long a freed address is handed out last.
+	// ReuseDelay is for how long a freed address is only for the namespace that had it last.
 	ReuseDelay time.Duration
 	// Admission is who may use the pool; nil: everybody.
 	Admission *Admission

@@ -19,6 +19,7 @@ type scene struct {
 	*ipam.Allocator
 	asks map[ipam.Key]ipam.Request
 	got  map[ipam.Key]ipam.Decision
+	now  time.Time
 }
 
 // event is something that happens in a scene.
@@ -27,15 +28,15 @@ type event func(*scene)
 // play lets events happen one after the other; after each, those who wait are tried again,
 // and what was decided is written.
 func play(events ...event) *scene {
-	s := &scene{ipam.New(), map[ipam.Key]ipam.Request{}, map[ipam.Key]ipam.Decision{}}
+	s := &scene{ipam.New(), map[ipam.Key]ipam.Request{}, map[ipam.Key]ipam.Decision{}, start}
 	for _, e := range events {
 		e(s)
 		for range 2 { // what is written may help others
-			for _, k := range s.Retry(start) {
-				s.got[k] = s.Allocate(s.asks[k], start)
+			for _, k := range s.Retry(s.now) {
+				s.got[k] = s.Allocate(s.asks[k], s.now)
 			}
 			for k := range s.asks {
-				s.Settle(k, s.Held(k), start)
+				s.Settle(k, s.Held(k), s.now)
 			}
 		}
 	}
@@ -78,13 +79,13 @@ func asks(holder string, edits ...func(*ipam.Request)) event {
 		for _, edit := range edits {
 			edit(&r)
 		}
-		s.asks[k], s.got[k] = r, s.Allocate(r, start)
+		s.asks[k], s.got[k] = r, s.Allocate(r, s.now)
 	}
 }
 
 func gone(holder string) event {
 	return func(s *scene) {
-		s.Release(who(holder), start)
+		s.Release(who(holder), s.now)
 		delete(s.asks, who(holder))
 		delete(s.got, who(holder))
 	}

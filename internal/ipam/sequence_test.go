@@ -46,27 +46,32 @@ func TestAnySequenceKeepsThePromises(t *testing.T) {
 			labels: map[string]labels.Set{}, asks: map[ipam.Key]ipam.Request{}, status: map[ipam.Key][]netip.Addr{},
 			got: map[ipam.Key]ipam.Decision{}, allocator: ipam.New(),
 		}
-		now, serial := start, 0
+		w.now = start
+		serial := 0
 		w.edit(drawPools(t))
 		act := func(event func(*rapid.T)) func(*rapid.T) {
 			return func(t *rapid.T) {
 				steps.Add(1)
-				now = now.Add(time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second)
+				w.now = w.now.Add(time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second)
+				w.remember()
+				w.retry() // what has cooled
+				w.verify(t)
 				w.remember()
 				event(t)
-				w.retry(now)
+				w.look()
+				w.retry()
 				w.verify(t)
 				for _, k := range w.keys() {
 					if w.before[k] != nil && !w.restarted && rapid.IntRange(0, 9).Draw(t, "late") == 9 {
-						w.writeLate(k, w.before[k], now) // decided before the event, written after it; the fence keeps an old leader from that
+						w.writeLate(k, w.before[k]) // decided before the event, written after it; the fence keeps an old leader from that
 						continue
 					}
 					if rapid.IntRange(0, 9).Draw(t, "written") < 9 {
-						w.write(k, now)
+						w.write(k)
 					}
 				}
 				w.remember()
-				w.retry(now)
+				w.retry()
 				w.verify(t)
 			}
 		}
@@ -74,17 +79,17 @@ func TestAnySequenceKeepsThePromises(t *testing.T) {
 			"ask": act(func(t *rapid.T) {
 				r := drawRequest(t, ipam.KindService)
 				serial++
-				w.ask(t, r, now, serial)
+				w.ask(t, r, serial)
 			}),
 			"claim": act(func(t *rapid.T) {
 				r := drawRequest(t, ipam.KindClaim)
 				serial++
-				w.ask(t, r, now, serial)
+				w.ask(t, r, serial)
 			}),
 			"delete": act(func(t *rapid.T) {
 				if keys := w.keys(); len(keys) > 0 {
 					k := rapid.SampledFrom(keys).Draw(t, "who")
-					w.allocator.Release(k, now)
+					w.allocator.Release(k, w.now)
 					delete(w.asks, k)
 					delete(w.status, k)
 					delete(w.got, k)
@@ -96,7 +101,7 @@ func TestAnySequenceKeepsThePromises(t *testing.T) {
 				w.labels[n] = labels.Set{"tier": rapid.SampledFrom([]string{"gold", "lead"}).Draw(t, "tier")}
 				w.allocator.Relabel(n, w.labels[n])
 			}),
-			"restart": act(func(*rapid.T) { w.restart(now) }),
+			"restart": act(func(*rapid.T) { w.restart() }),
 		})
 	})
 	t.Logf("%d steps", steps.Load())
@@ -217,18 +222,18 @@ func (w *world) remember() {
 }
 
 // ask is a Service or claim that is created or edited.
-func (w *world) ask(t *rapid.T, r ipam.Request, now time.Time, serial int) {
+func (w *world) ask(t *rapid.T, r ipam.Request, serial int) {
 	if before, exists := w.asks[r.Key]; exists {
 		r.UID, r.Created = before.UID, before.Created
 		if r.Invalid != "" {
 			r.Sharing, r.Claim = before.Sharing, before.Claim
 		}
 	} else {
-		r.UID, r.Created = fmt.Sprint(serial), now
+		r.UID, r.Created = fmt.Sprint(serial), w.now
 	}
 	w.asks[r.Key], w.changed[r.Key] = r, true
 	before := w.allocator.Held(r.Key)
-	d := w.allocator.Allocate(r, now)
+	d := w.allocator.Allocate(r, w.now)
 	if d.Reason != "" && slices.ContainsFunc(d.Addresses, func(a netip.Addr) bool { return !slices.Contains(before, a) }) {
 		t.Fatalf("%s was refused and got something else: %+v; it held %v", r.Key, d, before)
 	}
@@ -237,21 +242,24 @@ func (w *world) ask(t *rapid.T, r ipam.Request, now time.Time, serial int) {
 
 // retry does what the controller does after each event: it asks for whom something has
 // changed, and looks at them.
-func (w *world) retry(now time.Time) {
-	for keys := w.allocator.Retry(now); len(keys) > 0; keys = w.allocator.Retry(now) {
+func (w *world) retry() {
+	w.thaw()
+	for keys := w.allocator.Retry(w.now); len(keys) > 0; keys = w.allocator.Retry(w.now) {
 		for _, k := range keys {
-			w.got[k] = w.allocator.Allocate(w.asks[k], now)
+			w.got[k] = w.allocator.Allocate(w.asks[k], w.now)
 		}
 	}
+	w.look()
 }
 
 // write is that the status of a holder was written, with what it has.
-func (w *world) write(k ipam.Key, now time.Time) { w.writeLate(k, w.allocator.Held(k), now) }
+func (w *world) write(k ipam.Key) { w.writeLate(k, w.allocator.Held(k)) }
 
 // writeLate is that a holder's status was written with what was decided a while ago.
-func (w *world) writeLate(k ipam.Key, decided []netip.Addr, now time.Time) {
+func (w *world) writeLate(k ipam.Key, decided []netip.Addr) {
 	w.status[k] = decided
-	w.allocator.Settle(k, decided, now)
+	w.allocator.Settle(k, decided, w.now)
+	w.look()
 }
 
 // edit puts pools into effect; each knows what it retains. One that is missing, but whose
@@ -273,38 +281,38 @@ func (w *world) edit(pools []ipam.Pool) {
 }
 
 // restart is a new leader, which knows of pools and holders what their status says.
-func (w *world) restart(now time.Time) {
+func (w *world) restart() {
 	for k, r := range w.asks { // a crash in the middle of a change of terms is not this test's
 		for o := range w.asks {
 			shared := slices.ContainsFunc(w.status[k], func(a netip.Addr) bool { return slices.Contains(w.status[o], a) })
 			if k != o && shared && !w.mayShare(k, o) || len(w.allocator.Leaving(k)) > 0 {
-				w.write(k, now)
+				w.write(k)
 			}
 		}
 		w.changed[k] = !slices.Equal(w.status[k], w.allocator.Held(k)) || r.Claim != ""
 	}
 	before := w.allocator
 	w.restarted = true
-	w.allocator = ipam.New()
+	w.allocator, w.freed, w.using = ipam.New(), nil, nil
 	for n, l := range w.labels {
 		w.allocator.Relabel(n, l)
 	}
 	for k, r := range w.asks {
 		if len(w.status[k]) > 0 {
-			w.allocator.Hold(r.Holder, w.status[k], now)
+			w.allocator.Hold(r.Holder, w.status[k], w.now)
 		}
 	}
 	for _, r := range w.asks {
-		w.allocator.Ask(r, now)
+		w.allocator.Ask(r, w.now)
 	}
 	for i := range w.pools {
 		w.pools[i].Former = before.Retained(w.pools[i].Name)
 		w.pools[i].Origin = slices.Concat(w.pools[i].Ranges, w.pools[i].Former)
 	}
 	w.allocator.SetPools(slices.Clone(w.pools))
-	w.allocator.Retry(now)
+	w.allocator.Retry(w.now)
 	for k, r := range w.asks {
-		w.got[k] = w.allocator.Allocate(r, now)
+		w.got[k] = w.allocator.Allocate(r, w.now)
 	}
 }
 
@@ -351,6 +359,9 @@ func (w *world) verifyAlone(t *rapid.T, k ipam.Key, addr netip.Addr) {
 		if o != k && fresh && !w.restarted && slices.Contains(w.status[o], addr) && !w.mayShare(k, o) {
 			t.Fatalf("%s got %s, which the status of %s holds", k, addr, o)
 		}
+	}
+	if _, sure := w.cooling(k, addr); sure {
+		t.Fatalf("%s got %s, which another namespace had a moment ago: %+v", k, addr, w.freed)
 	}
 	for _, o := range w.holders(addr) {
 		both := slices.Contains(w.allocator.Held(o), addr)

@@ -30,6 +30,7 @@ func (n news) none() bool { return !n.pools && len(n.freed)+len(n.claims)+len(n.
 // Retry could help, and takes back what pools with Reassign no longer hand out. It
 // returns those for whom something changed.
 func (a *Allocator) Retry(now time.Time) []Key {
+	a.thaw(now)
 	var changed []Key
 	listed := map[Key]bool{}
 	for !a.news.none() {
@@ -37,7 +38,7 @@ func (a *Allocator) Retry(now time.Time) []Key {
 		a.news = news{}
 		for _, m := range due {
 			before := m.decision
-			if d := a.decide(m, &m.Holder, now); !d.Equal(before) && !listed[m.Key] {
+			if d := a.decide(m, &m.Holder); !d.Equal(before) && !listed[m.Key] {
 				listed[m.Key] = true
 				changed = append(changed, m.Key)
 			}
