@@ -7,7 +7,8 @@ type Reason string
 
 // Condition types on Services.
 const (
-	// ConditionAllocated says whether the Service holds the addresses that it asked for.
+	// ConditionAllocated says whether the Service holds addresses of its own. It stays True while a
+	// request cannot be met that would change them; the reason then says why.
 	// The controller writes it.
 	ConditionAllocated = "ballast.dev/Allocated"
 	// ConditionAnnounced says whether some node announces the Service's addresses, and
@@ -37,7 +38,7 @@ const (
 	ReasonReady Reason = "Ready"
 )
 
-// Reasons of Allocated=False.
+// Reasons of Allocated=False; of Allocated=True where a holder keeps what it has though its request cannot be met.
 const (
 	// ReasonNoPool: no pool exists that the Service may use automatically.
 	ReasonNoPool Reason = "NoPool"

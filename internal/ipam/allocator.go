@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 
 	"go4.org/netipx"
 	"k8s.io/apimachinery/pkg/labels"
@@ -25,6 +26,9 @@ type Allocator struct {
 	naming  map[Key]map[Key]*member       // the Services that name a claim
 	waiting map[Key]*member
 	news    news
+
+	disputing map[Key]*member // those with disputes
+	now       time.Time
 
 	namespaces map[string]labels.Set
 
@@ -64,7 +68,8 @@ type member struct {
 	leaving   []netip.Addr // given up, though its status may still hold them
 	status    []netip.Addr // of both, those that its status holds, as far as is known
 	decision  Decision
-	asked     bool // Request is one
+	disputes  map[netip.Addr]time.Time // until when it keeps an address without the others' agreement
+	asked     bool                     // Request is one
 	waits     bool
 }
 
@@ -101,6 +106,7 @@ func New() *Allocator {
 		naming:  map[Key]map[Key]*member{},
 		waiting: map[Key]*member{},
 
+		disputing:  map[Key]*member{},
 		namespaces: map[string]labels.Set{},
 	}
 }
