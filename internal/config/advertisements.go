@@ -21,10 +21,10 @@ type selection struct {
 	services, nodes           []metav1.LabelSelector
 }
 
-func (c *compiler) selection(s selection, o Objects) announce.Selection {
+func (c *compiler) selection(s selection) announce.Selection {
 	var pools []name.PoolName
 	for _, pool := range s.pools {
-		if !slices.ContainsFunc(o.Pools, func(p v1alpha1.IPAddressPool) bool { return p.Name == pool }) {
+		if !c.named[identity{KindPool, pool}] {
 			c.problem(s.kind, s.name, v1alpha1.ReasonPoolMissing, "The IPAddressPool %s, which it names, does not exist.", pool)
 		}
 		pools = append(pools, name.PoolName(pool))
@@ -51,7 +51,7 @@ func (c *compiler) l2Advertisements(o Objects) []announce.L2Advertisement {
 			Selection: c.selection(selection{
 				KindL2, obj.Name, spec.IPAddressPools, spec.IPAddressPoolSelectors,
 				spec.NamespaceSelectors, spec.ServiceSelectors, spec.NodeSelectors,
-			}, o),
+			}),
 			Interfaces: spec.Interfaces, Preferred: c.preferences(obj.Name, spec.PreferredNodeSelectors),
 		})
 	}
@@ -76,12 +76,12 @@ func (c *compiler) bgpAdvertisements(o Objects, pools []compiledPool, aliases ma
 			Selection: c.selection(selection{
 				KindBGP, obj.Name, spec.IPAddressPools, spec.IPAddressPoolSelectors,
 				spec.NamespaceSelectors, spec.ServiceSelectors, spec.NodeSelectors,
-			}, o),
+			}),
 			Length4: length(spec.AggregationLength, 32), Length6: length(spec.AggregationLengthV6, 128),
 			Attributes: announce.Attributes{LocalPref: uint32Of(spec.LocalPref), MED: uint32Of(spec.MED), Prepend: uint32Of(spec.ASPathPrepend)},
 		}
 		for _, peer := range spec.Peers {
-			if !slices.ContainsFunc(o.Peers, func(p v1alpha1.BGPPeer) bool { return p.Name == peer }) {
+			if !c.named[identity{KindPeer, peer}] {
 				c.problem(KindBGP, obj.Name, v1alpha1.ReasonPeerMissing, "The BGPPeer %s, which it names, does not exist.", peer)
 			}
 			adv.Peers = append(adv.Peers, name.PeerName(peer))
@@ -108,11 +108,14 @@ func (c *compiler) bgpAdvertisements(o Objects, pools []compiledPool, aliases ma
 // tooWide reports an advertisement some of whose aggregates do not lie wholly in the pool that their addresses are from. In
 // a range without gaps, only the aggregates at its ends can be such.
 func (c *compiler) tooWide(pools []compiledPool, adv announce.BGPAdvertisement) {
+	if adv.Length4 == 32 && adv.Length6 == 128 {
+		return // host routes
+	}
 	for _, p := range pools {
 		if !adv.Pools.Matches(p.Name, p.labels) {
 			continue
 		}
-		for _, r := range p.announce.Ranges() {
+		for _, r := range p.announce {
 			first, last := adv.Aggregate(r.From()), adv.Aggregate(r.To())
 			if !p.announce.ContainsPrefix(first) || !p.announce.ContainsPrefix(last) {
 				c.problem(KindBGP, string(adv.Name), v1alpha1.ReasonAggregateTooWide,

@@ -70,7 +70,13 @@ type Problem struct {
 
 // Compile turns objects into values. It never fails: what is wrong stands in Problems.
 func Compile(o Objects) Compiled {
-	var c compiler
+	c := compiler{named: map[identity]bool{}}
+	for i := range o.Pools {
+		c.named[identity{KindPool, o.Pools[i].Name}] = true
+	}
+	for i := range o.Peers {
+		c.named[identity{KindPeer, o.Peers[i].Name}] = true
+	}
 	pools := c.pools(o)
 	aliases := c.communities(o.Communities)
 	peers := c.peers(o)
@@ -88,7 +94,16 @@ func Compile(o Objects) Compiled {
 }
 
 // compiler collects problems.
-type compiler struct{ problems []Problem }
+type compiler struct {
+	problems []Problem
+	named    map[identity]bool // the objects that there are, of the kinds that others name
+}
+
+// identity names an object among all kinds.
+type identity struct {
+	kind Kind
+	name string
+}
 
 func (c *compiler) problem(kind Kind, object string, reason v1alpha1.Reason, format string, args ...any) {
 	c.problems = append(c.problems, Problem{Kind: kind, Name: object, Reason: reason, Message: fmt.Sprintf(format, args...)})

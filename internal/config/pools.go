@@ -2,6 +2,7 @@ package config
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -21,34 +22,42 @@ import (
 type compiledPool struct {
 	ipam.Pool
 	labels   labels.Set
-	priority int32         // lower first
-	spec     *netipx.IPSet // all that spec.addresses span
-	origin   *netipx.IPSet // Pool.Origin
-	former   *netipx.IPSet // Pool.Former
-	announce *netipx.IPSet // what an aggregate may span: spec without what is excluded, or an older pool's
+	priority int32       // lower first
+	listed   []intervals // what each entry of spec.addresses spans
+	never    intervals   // what spec.addresses span and is not handed out
+	excluded intervals   // what is excluded as written
+	spec     intervals   // all that spec.addresses span
+	origin   intervals   // Pool.Origin
+	former   intervals   // Pool.Former
+	announce intervals   // what an aggregate may span: spec without what is excluded, or an older pool's
 }
 
 // pools compiles pools, the oldest first: what an older pool contains, a younger one does not get.
 func (c *compiler) pools(o Objects) []compiledPool {
 	reserved := setOf(o.Reserved)
-	var taken netipx.IPSetBuilder
 	var pools []compiledPool
+	var specs []intervals
 	for _, obj := range byAge(o.Pools) {
 		p := c.pool(obj, reserved)
-		for _, older := range pools {
-			if shared := intersection(p.spec, older.spec); len(shared) > 0 {
-				c.problem(KindPool, obj.Name, v1alpha1.ReasonOverlap, "It overlaps the older IPAddressPool %s at %s, which keeps these addresses.", older.Name, listRanges(shared))
-			}
+		pools, specs = append(pools, p), append(specs, p.spec)
+	}
+	type pair struct{ younger, older int }
+	shared := map[pair]intervals{}
+	own := firstComes(specs, func(part netipx.IPRange, younger, older int) {
+		shared[pair{younger, older}] = shared[pair{younger, older}].with(part)
+	})
+	for _, both := range slices.SortedFunc(maps.Keys(shared), func(x, y pair) int {
+		return cmp.Or(cmp.Compare(x.younger, y.younger), cmp.Compare(x.older, y.older))
+	}) {
+		c.problem(KindPool, string(pools[both.younger].Name), v1alpha1.ReasonOverlap, "It overlaps the older IPAddressPool %s at %s, which keeps these addresses.", pools[both.older].Name, listRanges(shared[both]))
+	}
+	for i := range pools {
+		p := &pools[i]
+		p.announce = subtract(own[i], p.excluded)
+		usable := subtract(own[i], p.never)
+		for _, entry := range firstComes(p.listed, nil) {
+			p.Ranges = append(p.Ranges, intersect(entry, usable)...)
 		}
-		var own []netipx.IPRange
-		before := build(&taken)
-		for _, r := range p.Ranges {
-			own = append(own, without(r, before)...)
-		}
-		p.Ranges = own
-		p.announce = difference(p.announce, before)
-		taken.AddSet(p.spec)
-		pools = append(pools, p)
 	}
 	former(pools, o.Pools)
 	return pools
@@ -57,24 +66,18 @@ func (c *compiler) pools(o Objects) []compiledPool {
 // former says of each pool what it handed out before an edit: what its status retains, and
 // what it was compiled from when the controller last looked, unless another pool was too.
 func former(pools []compiledPool, objects []v1alpha1.IPAddressPool) {
-	observed, retained := map[name.PoolName]*netipx.IPSet{}, map[name.PoolName]*netipx.IPSet{}
-	for _, obj := range objects {
-		observed[name.PoolName(obj.Name)] = spanned(obj.Status.ObservedAddresses)
-		retained[name.PoolName(obj.Name)] = spanned(obj.Status.Retained)
+	status := map[name.PoolName]*v1alpha1.IPAddressPoolStatus{}
+	for i := range objects {
+		status[name.PoolName(objects[i].Name)] = &objects[i].Status
 	}
-	for i := range pools {
+	var observed []intervals
+	for _, p := range pools {
+		observed = append(observed, spanned(status[p.Name].ObservedAddresses))
+	}
+	for i, own := range alone(observed) {
 		p := &pools[i]
-		left := difference(observed[p.Name], p.spec)
-		for other, theirs := range observed {
-			if other != p.Name && len(left.Ranges()) > 0 {
-				left = difference(left, theirs)
-			}
-		}
-		var b netipx.IPSetBuilder
-		b.AddSet(left)
-		b.AddSet(retained[p.Name])
-		p.former = build(&b)
-		p.Former = p.former.Ranges()
+		p.former = unite(subtract(own, p.spec), spanned(status[p.Name].Retained))
+		p.Former = p.former
 	}
 }
 
@@ -93,55 +96,31 @@ func (c *compiler) ranges(pool string, entries []string) []netipx.IPRange {
 }
 
 // pool compiles one pool by itself.
-func (c *compiler) pool(obj v1alpha1.IPAddressPool, reserved *netipx.IPSet) compiledPool {
+func (c *compiler) pool(obj v1alpha1.IPAddressPool, reserved intervals) compiledPool {
 	before := len(c.problems)
 	listed := c.ranges(obj.Name, obj.Spec.Addresses)
 	excluded := c.ranges(obj.Name, obj.Spec.Exclude)
 	invalid := len(c.problems) > before
-	var never netipx.IPSetBuilder
-	for _, r := range excluded {
-		never.AddRange(r)
-	}
-	excludedSet := build(&never)
+	var entries []intervals
+	never := slices.Clone(excluded)
 	for _, r := range listed {
+		entries = append(entries, intervals{r})
 		if p, ok := r.Prefix(); ok && p.Addr().Is6() && !p.IsSingleIP() {
-			never.Add(p.Addr()) // the all-zero host part: RFC 4291 section 2.6.1
+			never = append(never, netipx.IPRangeFrom(p.Addr(), p.Addr())) // the all-zero host part: RFC 4291 section 2.6.1
 		}
 	}
-	neverSet := build(&never)
-	never.AddSet(reserved)
-	unusable := build(&never)
-	var ranges []netipx.IPRange
-	var seen netipx.IPSetBuilder
-	for _, r := range listed {
-		earlier := build(&seen)
-		for _, part := range without(r, unusable) {
-			ranges = append(ranges, without(part, earlier)...)
-		}
-		seen.AddRange(r)
+	spec := unite(listed)
+	from, kept, taken := origin(obj, spec), intersect(spec, unite(never)), intersect(spec, reserved)
+	c.state(obj, taken)
+	p := compiledPool{
+		labels: obj.Labels, priority: math.MaxInt32, spec: spec, origin: from,
+		listed: entries, never: unite(kept, taken), excluded: unite(excluded), Pool: ipam.Pool{
+			Name: name.PoolName(obj.Name), Excluded: kept, Reserved: taken, Origin: from,
+			AvoidBuggyIPs: orTrue(obj.Spec.AvoidBuggyIPs), AutoAssign: orTrue(obj.Spec.AutoAssign),
+			Drain: obj.Spec.Drain || invalid, Deleting: !obj.DeletionTimestamp.IsZero(), ReuseDelay: time.Minute,
+			Reassign: obj.Spec.ReclaimPolicy == v1alpha1.ReclaimReassign && !invalid, // a slip of the pen moves nobody
+		},
 	}
-	spec := build(&seen)
-	if shared := intersection(spec, reserved); len(shared) > 0 {
-		c.problem(KindPool, obj.Name, v1alpha1.ReasonReservedOverlap, "It contains addresses of nodes, Services or pods, which are never assigned: %s.", listRanges(shared))
-	}
-	if len(obj.Status.Retained) > 0 {
-		c.problem(KindPool, obj.Name, v1alpha1.ReasonRetained, "Services hold addresses that its spec no longer covers: %s.", strings.Join(obj.Status.Retained[:min(len(obj.Status.Retained), 5)], ", "))
-	}
-	deleting := !obj.DeletionTimestamp.IsZero()
-	if deleting {
-		c.problem(KindPool, obj.Name, v1alpha1.ReasonDraining, "It is being deleted and waits until no Service holds an address of it any more; it takes no new assignment.")
-	}
-	if obj.Spec.Drain {
-		c.problem(KindPool, obj.Name, v1alpha1.ReasonDraining, "It takes no new assignment (drain); holders keep their addresses.")
-	}
-	from := origin(obj, spec)
-	p := compiledPool{labels: obj.Labels, priority: math.MaxInt32, spec: spec, origin: from, announce: difference(spec, excludedSet), Pool: ipam.Pool{
-		Name: name.PoolName(obj.Name), Ranges: ranges,
-		Excluded: intersection(spec, neverSet), Reserved: intersection(spec, reserved), Origin: from.Ranges(),
-		AvoidBuggyIPs: orTrue(obj.Spec.AvoidBuggyIPs), AutoAssign: orTrue(obj.Spec.AutoAssign),
-		Drain: obj.Spec.Drain || invalid, Deleting: deleting, ReuseDelay: time.Minute,
-		Reassign: obj.Spec.ReclaimPolicy == v1alpha1.ReclaimReassign && !invalid, // a slip of the pen moves nobody
-	}}
 	if obj.Spec.ReuseDelay != nil {
 		p.ReuseDelay = obj.Spec.ReuseDelay.Duration
 	}
@@ -149,26 +128,38 @@ func (c *compiler) pool(obj v1alpha1.IPAddressPool, reserved *netipx.IPSet) comp
 	return p
 }
 
+// state reports what a pool is in the middle of, and what of it is never assigned.
+func (c *compiler) state(obj v1alpha1.IPAddressPool, reserved intervals) {
+	if len(reserved) > 0 {
+		c.problem(KindPool, obj.Name, v1alpha1.ReasonReservedOverlap, "It contains addresses of nodes, Services or pods, which are never assigned: %s.", listRanges(reserved))
+	}
+	if len(obj.Status.Retained) > 0 {
+		c.problem(KindPool, obj.Name, v1alpha1.ReasonRetained, "Services hold addresses that its spec no longer covers: %s.", strings.Join(obj.Status.Retained[:min(len(obj.Status.Retained), 5)], ", "))
+	}
+	if !obj.DeletionTimestamp.IsZero() {
+		c.problem(KindPool, obj.Name, v1alpha1.ReasonDraining, "It is being deleted and waits until no Service holds an address of it any more; it takes no new assignment.")
+	}
+	if obj.Spec.Drain {
+		c.problem(KindPool, obj.Name, v1alpha1.ReasonDraining, "It takes no new assignment (drain); holders keep their addresses.")
+	}
+}
+
 // origin is all that belongs to a pool when it is held: what spec spans, what it spanned
 // when the controller last looked, and what it spanned before that and is still held.
-func origin(obj v1alpha1.IPAddressPool, spec *netipx.IPSet) *netipx.IPSet {
-	var b netipx.IPSetBuilder
-	b.AddSet(spec)
-	b.AddSet(spanned(obj.Status.ObservedAddresses))
-	b.AddSet(spanned(obj.Status.Retained))
-	return build(&b)
+func origin(obj v1alpha1.IPAddressPool, spec intervals) intervals {
+	return unite(spec, spanned(obj.Status.ObservedAddresses), spanned(obj.Status.Retained))
 }
 
 // spanned is what entries of a pool's status span. What cannot be read was reported of its
 // spec already.
-func spanned(entries []string) *netipx.IPSet {
-	var b netipx.IPSetBuilder
+func spanned(entries []string) intervals {
+	var ranges []netipx.IPRange
 	for _, entry := range entries {
 		if r, err := ParseRange(entry); err == nil {
-			b.AddRange(r)
+			ranges = append(ranges, r)
 		}
 	}
-	return build(&b)
+	return unite(ranges)
 }
 
 // admission compiles who may use a pool, and in which order it is tried.
@@ -211,43 +202,12 @@ func announcePools(pools []compiledPool) []announce.Pool {
 	return list
 }
 
-// without returns the parts of a range that a set does not contain, in order.
-func without(r netipx.IPRange, set *netipx.IPSet) []netipx.IPRange {
-	var b netipx.IPSetBuilder
-	b.AddRange(r)
-	b.RemoveSet(set)
-	return build(&b).Ranges()
-}
-
-func difference(x, y *netipx.IPSet) *netipx.IPSet {
-	var b netipx.IPSetBuilder
-	b.AddSet(x)
-	b.RemoveSet(y)
-	return build(&b)
-}
-
-func intersection(x, y *netipx.IPSet) []netipx.IPRange {
-	var b netipx.IPSetBuilder
-	b.AddSet(x)
-	b.Intersect(y)
-	return build(&b).Ranges()
-}
-
-// build finishes a set; its error names invalid ranges, of which none is ever added.
-func build(b *netipx.IPSetBuilder) *netipx.IPSet {
-	set, err := b.IPSet()
-	if err != nil {
-		return &netipx.IPSet{}
-	}
-	return set
-}
-
-func setOf(prefixes []netip.Prefix) *netipx.IPSet {
-	var b netipx.IPSetBuilder
+func setOf(prefixes []netip.Prefix) intervals {
+	var ranges []netipx.IPRange
 	for _, p := range prefixes {
-		b.AddPrefix(p)
+		ranges = append(ranges, netipx.RangeOfPrefix(p))
 	}
-	return build(&b)
+	return unite(ranges)
 }
 
 // listRanges writes at most five ranges, one address without its dash.
