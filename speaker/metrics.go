@@ -23,7 +23,8 @@ type counts struct {
 	owns    func() int64
 	relay   func() announce.RelayCounts
 	// state returns what the engine counts, and false if it has not begun or does not answer in time.
-	state func() (announce.Counts, bool)
+	state   func() (announce.Counts, bool)
+	planned func() int64
 }
 
 // countsTimeout bounds how long a scrape waits for the engine.
@@ -40,6 +41,7 @@ type collector struct {
 	ofState      []stateMetric
 	quorum       *prometheus.Desc
 	answers      *prometheus.Desc
+	plans        *prometheus.Desc
 	perPeer      []peerMetric
 	counters     []peerCounter
 	advertised   *prometheus.Desc
@@ -97,6 +99,7 @@ func (s *speaker) metrics() prometheus.Collector {
 	return newCollector(counts{
 		layer2: s.layer2.Stats, peers: s.bgp.Peers, stats: s.bgp.Stats, bfd: s.bfd.Sessions,
 		members: s.gossip.stats, owns: s.owns.Load, relay: s.gossip.relay.counts, state: s.counted,
+		planned: s.planned.Load,
 	})
 }
 
@@ -188,6 +191,7 @@ func newCollector(from counts) *collector {
 			"1 if this node hears most of the nodes on the network, else 0; only where a claim depended on it within the last minute.", "interface"),
 		answers: desc("membership_answers_total",
 			"Questions to the LAN whether a node lives, by what became of them.", "result"),
+		plans: desc("plans_total", "Plans of units of addresses: each says who announces one unit, and how."),
 		perPeer: []peerMetric{
 			{desc("bgp_session_up", "1 if the BGP session is established, else 0.", "peer"), prometheus.GaugeValue, func(p bgp.PeerState) float64 { return truth(p.State == bgp.Established) }},
 			{desc("bgp_session_since_timestamp_seconds", "When the BGP session entered its state.", "peer"), prometheus.GaugeValue, func(p bgp.PeerState) float64 { return float64(p.Since.Unix()) }},
@@ -232,6 +236,7 @@ func (c *collector) Describe(out chan<- *prometheus.Desc) {
 	out <- c.claims
 	out <- c.quorum
 	out <- c.answers
+	out <- c.plans
 	out <- c.advertised
 	for _, m := range c.perPeer {
 		out <- m.desc
@@ -261,6 +266,7 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(c.answers, prometheus.CounterValue, float64(n), result)
 	}
 	c.collectState(out)
+	out <- prometheus.MustNewConstMetric(c.plans, prometheus.CounterValue, float64(c.planned()))
 	for _, p := range c.peers() {
 		for _, m := range c.perPeer {
 			out <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(p), string(p.Name))

@@ -46,6 +46,7 @@ func measured(begun bool) prometheus.Collector {
 			Disputed: 37, HeldDown: 38, Contested: 39, Lost: 40, Mended: 41, Quorum: map[string]bool{"eth0": true, "eth1": false},
 		}, begun
 	}
+	c.planned = func() int64 { return 29 }
 	return newCollector(c)
 }
 
@@ -105,6 +106,7 @@ ballast_membership_relay_dropped_total 36
 ballast_membership_relayed_total 35
 ballast_membership_vetoes_received_total 34
 ballast_membership_vetoes_sent_total 33
+ballast_plans_total 29
 `
 	registry := prometheus.NewPedanticRegistry() // it compares what is collected with what was described
 	registry.MustRegister(measured(true))

@@ -48,7 +48,7 @@ func (r *reach) run(ctx context.Context) error {
 		}
 		if stale := a.stale(time.Now()); r.stale.Swap(stale) != stale {
 			if stale {
-				r.log.Info("the API server is out of reach: this node takes nothing from owners that live", "error", err.Error())
+				r.log.Info("the API server was out of reach for long: this node takes nothing from owners that live", "error", err)
 			} else {
 				r.log.Info("the API server is back in reach, and what this node knows of it is new")
 			}

@@ -67,6 +67,7 @@ type speaker struct {
 	conflicts atomic.Pointer[[]announce.Conflict]
 	drain     atomic.Pointer[config.Drain] // settings
 	owns      atomic.Int64
+	planned   atomic.Int64
 	looked    atomic.Bool // links is known
 	leaving   atomic.Bool
 	synced    atomic.Bool
@@ -206,6 +207,7 @@ func (s *speaker) apply(state *announce.State, changes []announce.Change) {
 	}
 	s.gossip.setDeputized(state.Deputized())
 	s.owns.Store(int64(state.Owns()))
+	s.planned.Store(int64(state.Planned()))
 	s.delivery.want(changes)
 	s.written.Put(changes)
 	s.synced.Store(true)

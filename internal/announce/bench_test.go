@@ -101,3 +101,25 @@ func BenchmarkCompare(b *testing.B) {
 		s.Compare()
 	}
 }
+
+// A namespace comes that no advertisement selects by, and an interface flaps that is in no Service's network.
+func BenchmarkWhatConcernsNobody(b *testing.B) {
+	for _, size := range []struct{ nodes, services int }{{3, 1000}, {200, 10000}} {
+		b.Run(fmt.Sprintf("namespace,%d_nodes,%d_services", size.nodes, size.services), func(b *testing.B) {
+			s, _, now := full(size.nodes, size.services)
+			for i := 0; b.Loop(); i++ {
+				s.Step(now, announce.NamespacesKnown{Labels: map[string]labels.Set{"shop": {}, "ci": {"n": fmt.Sprint(i)}}})
+			}
+		})
+		b.Run(fmt.Sprintf("interface,%d_nodes,%d_services", size.nodes, size.services), func(b *testing.B) {
+			s, _, now := full(size.nodes, size.services)
+			nodes := s.Nodes()
+			last := len(nodes) - 1
+			for i := 0; b.Loop(); i++ {
+				n := append([]announce.Node{}, nodes...)
+				n[last].Interfaces = append(append([]announce.Interface{}, nodes[last].Interfaces...), announce.Interface{Name: "wlan9", Up: i%2 == 0})
+				s.Step(now, announce.NodesKnown{Nodes: n})
+			}
+		})
+	}
+}

@@ -198,9 +198,16 @@ func (f Configured) tell(s *State, _ time.Time, t *touched) {
 	}
 }
 
-func (f NamespacesKnown) tell(s *State, _ time.Time, t *touched) {
-	if !maps.EqualFunc(f.Labels, s.view.Namespaces, func(x, y labels.Set) bool { return maps.Equal(x, y) }) {
-		s.view.Namespaces, t.all = f.Labels, true
+func (f NamespacesKnown) tell(s *State, _ time.Time, _ *touched) {
+	relabeled := s.view.Config.relabeled(s.view.Namespaces, f.Labels)
+	s.view.Namespaces = f.Labels
+	if len(relabeled) == 0 {
+		return
+	}
+	for key, u := range s.unitOf {
+		if relabeled[key.Namespace] {
+			s.dirty[u] = true
+		}
 	}
 }
 

@@ -23,6 +23,7 @@ func (s *State) merge(now time.Time, t *touched) {
 	s.view.Nodes = make([]Node, len(nodes))
 	changed := map[name.NodeName]bool{} // in health alone
 	more, sessions := len(before.Nodes) != len(nodes), false
+	var wires rewiring // of all nodes
 	for i, n := range nodes {
 		s.complete(&n)
 		n.Steady = now
@@ -32,13 +33,20 @@ func (s *State) merge(now time.Time, t *touched) {
 				n.DrainedAt = now
 			}
 		}
+		var wired rewiring
+		if known {
+			wired = s.view.Config.rewired(old, &n)
+			wires.any, wires.networks = wires.any || wired.any, append(wires.networks, wired.networks...)
+		}
 		switch {
-		case !known || !same(*old, n):
+		case !known || wired.all || !same(*old, n) || s.view.Config.selectedAnew(old.Labels, n.Labels):
 			more = true
 		case old.Health != n.Health || !old.HealthSince.Equal(n.HealthSince) || !old.lost().Equal(n.lost()):
 			changed[n.Name] = true
 		default:
-			n.Steady = old.Steady
+			if len(wired.networks) == 0 {
+				n.Steady = old.Steady
+			}
 			sessions = sessions || !slices.Equal(old.Established, n.Established)
 		}
 		s.view.Nodes[i] = n
@@ -47,12 +55,15 @@ func (s *State) merge(now time.Time, t *touched) {
 		t.all = true
 		return
 	}
-	if sessions || len(changed) > 0 {
+	if sessions || wires.any || len(changed) > 0 {
 		s.version++
 	}
 	for _, u := range s.units {
 		if sessions && u.bgp {
 			t.units[u] = true
+		}
+		if len(wires.networks) > 0 && s.near(u, wires.networks) {
+			s.dirty[u] = true
 		}
 	}
 	if len(changed) == 0 {
@@ -107,8 +118,9 @@ func (u *unit) resting(s *State) bool {
 	return known && (n.Health == Silent || n.Health == Unheard)
 }
 
-// same says whether two states of a node differ in health and sessions at most.
+// same says whether two states of a node differ in what is looked at by itself at most: health, sessions, labels and interfaces.
 func same(x, y Node) bool {
+	x.Labels, x.Interfaces = y.Labels, y.Interfaces
 	x.Health, x.HealthSince, x.Steady, x.Established = y.Health, y.HealthSince, y.Steady, y.Established
 	x.Witnessed, x.Unknown, x.UnknownSince = y.Witnessed, y.Unknown, y.UnknownSince
 	return reflect.DeepEqual(x, y)

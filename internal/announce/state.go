@@ -26,6 +26,7 @@ type State struct {
 	members *MembersKnown
 	self    *SelfKnown
 	version int // counts changes of the view
+	planned int // counts plans of units
 
 	services map[name.ServiceKey]Service
 	holders  map[netip.Addr][]name.ServiceKey
@@ -43,7 +44,7 @@ type State struct {
 	waiting map[*unit]bool
 	// measuring are the units whose claim depends on a quorum that is to be measured.
 	measuring map[*unit]bool
-	// dirty are the units that only what concerns all of them touched: each step plans some.
+	// dirty are the units that only what concerns many of them touched: each step plans some.
 	dirty map[*unit]bool
 	// stepped is when the last step was; zero: there was none.
 	stepped time.Time
@@ -194,6 +195,7 @@ func (s *State) pick(planned map[*unit]bool) {
 func (s *State) plan(u *unit, now time.Time, changes []Change) []Change {
 	full := s.full(u)
 	p := Plan(full, &s.view, now)
+	s.planned++
 	if p.Claim.Epoch > 0 {
 		s.claim(p.Claim, now)
 		p.Orphaned = false
@@ -373,6 +375,9 @@ func (s *State) Sessions() []Peer {
 
 // Version is another after each step that changed anything but Services.
 func (s *State) Version() int { return s.version }
+
+// Planned counts the plans of units since the state was made: what a fact costs.
+func (s *State) Planned() int { return s.planned }
 
 // Nodes returns the nodes that are known, sorted by name. The caller must not change them.
 func (s *State) Nodes() []Node { return s.view.Nodes }

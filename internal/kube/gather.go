@@ -70,10 +70,11 @@ func (g *Gatherer) SetUp(ctx context.Context, mgr manager.Manager) error {
 	configuration := ctrl.NewControllerManagedBy(mgr).Named("facts-config")
 	kinds := []client.Object{
 		&v1alpha1.IPAddressPool{}, &v1alpha1.L2Advertisement{}, &v1alpha1.BGPAdvertisement{}, &v1alpha1.BGPPeer{},
-		&v1alpha1.BFDProfile{}, &v1alpha1.Community{}, &v1alpha1.Settings{}, &corev1.Secret{}, &corev1.Node{},
+		&v1alpha1.BFDProfile{}, &v1alpha1.Community{}, &v1alpha1.Settings{}, &corev1.Secret{},
 	}
 	if g.Reserve {
 		kinds = append(kinds, &networkingv1.ServiceCIDR{})
+		configuration = configuration.Watches(&corev1.Node{}, all, builder.WithPredicates(reserving()))
 	}
 	for _, kind := range kinds {
 		configuration = configuration.Watches(kind, all, relevant)
@@ -185,7 +186,7 @@ func (g *Gatherer) known(ctx context.Context, s *corev1.Service) (announce.Fact,
 
 func (g *Gatherer) namespaces(ctx context.Context) (announce.Fact, error) {
 	var list corev1.NamespaceList
-	if err := g.Client.List(ctx, &list); err != nil {
+	if err := g.Client.List(ctx, &list, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list Namespaces: %w", err)
 	}
 	known := announce.NamespacesKnown{Labels: map[string]labels.Set{}}
@@ -197,11 +198,11 @@ func (g *Gatherer) namespaces(ctx context.Context) (announce.Fact, error) {
 
 func (g *Gatherer) nodes(ctx context.Context) (announce.Fact, error) {
 	var nodes corev1.NodeList
-	if err := g.Client.List(ctx, &nodes); err != nil {
+	if err := g.Client.List(ctx, &nodes, client.UnsafeDisableDeepCopy); err != nil { // facts are never changed
 		return nil, fmt.Errorf("list Nodes: %w", err)
 	}
 	var speakers v1alpha1.SpeakerList
-	if err := g.Client.List(ctx, &speakers); err != nil {
+	if err := g.Client.List(ctx, &speakers, client.UnsafeDisableDeepCopy); err != nil {
 		return nil, fmt.Errorf("list Speakers: %w", err)
 	}
 	settings, err := g.settings(ctx)

@@ -21,6 +21,20 @@ func changed() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool { return differ(e.ObjectOld, e.ObjectNew) }}
 }
 
+// reserving lets an update of a Node through if what pools must not contain changed: its addresses and pod CIDRs.
+func reserving() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		x, ok := e.ObjectOld.(*corev1.Node)
+		y, same := e.ObjectNew.(*corev1.Node)
+		return !ok || !same || !reservedAlike(x, y)
+	}}
+}
+
+// reservedAlike says whether two versions of a Node keep the same addresses from pools.
+func reservedAlike(x, y *corev1.Node) bool {
+	return slices.Equal(x.Status.Addresses, y.Status.Addresses) && slices.Equal(x.Spec.PodCIDRs, y.Spec.PodCIDRs)
+}
+
 // said is what is gathered of a Speaker: not that it was refreshed.
 func said(s *v1alpha1.Speaker) announce.Node {
 	var n announce.Node
@@ -37,8 +51,7 @@ func differ(before, after client.Object) bool {
 	switch x := before.(type) {
 	case *corev1.Node:
 		y, ok := after.(*corev1.Node)
-		return !ok || !reflect.DeepEqual(config.Node(x, allCount), config.Node(y, allCount)) ||
-			!slices.Equal(x.Status.Addresses, y.Status.Addresses) || !slices.Equal(x.Spec.PodCIDRs, y.Spec.PodCIDRs)
+		return !ok || !reflect.DeepEqual(config.Node(x, allCount), config.Node(y, allCount))
 	case *corev1.Namespace:
 		return false // only its labels count
 	case *v1alpha1.IPAddressPool:

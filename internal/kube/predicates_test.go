@@ -7,6 +7,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	"github.com/ballast-lb/ballast/api/v1alpha1"
 )
@@ -46,7 +47,7 @@ func TestOnlyWhatIsGatheredCounts(t *testing.T) {
 		}), false},
 		{"a Node's labels count", node(nil), node(func(n *corev1.Node) { n.Labels = nil }), true},
 		{"a Node's addresses count", node(nil), node(func(n *corev1.Node) { n.Status.Addresses[0].Address = "10.0.0.2" }), true},
-		{"a Node's pod CIDRs count", node(nil), node(func(n *corev1.Node) { n.Spec.PodCIDRs = []string{"10.244.0.0/24"} }), true},
+		{"a Node's pod CIDRs do not count for announcing", node(nil), node(func(n *corev1.Node) { n.Spec.PodCIDRs = []string{"10.244.0.0/24"} }), false},
 		{"a Node's network counts", node(nil), node(func(n *corev1.Node) {
 			n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeNetworkUnavailable, Status: corev1.ConditionTrue}}
 		}), true},
@@ -70,6 +71,35 @@ func TestOnlyWhatIsGatheredCounts(t *testing.T) {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
 			if got := differ(tc.before, tc.after); got != tc.want {
+				t.Errorf("got %t, want %t", got, tc.want)
+			}
+		})
+	}
+}
+
+func TestOnlyWhatPoolsMustNotContainHasThemCompiledAnew(t *testing.T) {
+	t.Parallel()
+	before := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", Labels: map[string]string{"a": "b"}}}
+	before.Status.Addresses = []corev1.NodeAddress{{Type: corev1.NodeInternalIP, Address: "10.0.0.1"}}
+	for _, tc := range []struct {
+		name string
+		edit func(*corev1.Node)
+		want bool
+	}{
+		{"a label", func(n *corev1.Node) { n.Labels["a"] = "c" }, false},
+		{"a taint that drains", func(n *corev1.Node) { n.Spec.Taints = []corev1.Taint{{Key: corev1.TaintNodeOutOfService}} }, false},
+		{"a cordon", func(n *corev1.Node) { n.Spec.Unschedulable = true }, false},
+		{"a heartbeat", func(n *corev1.Node) { n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady}} }, false},
+		{"an external address", func(n *corev1.Node) {
+			n.Status.Addresses = append(n.Status.Addresses, corev1.NodeAddress{Type: corev1.NodeExternalIP, Address: "192.0.2.1"})
+		}, true},
+		{"pod CIDRs", func(n *corev1.Node) { n.Spec.PodCIDRs = []string{"10.244.0.0/24"} }, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			t.Parallel()
+			after := before.DeepCopy()
+			tc.edit(after)
+			if got := reserving().Update(event.UpdateEvent{ObjectOld: before, ObjectNew: after}); got != tc.want {
 				t.Errorf("got %t, want %t", got, tc.want)
 			}
 		})
