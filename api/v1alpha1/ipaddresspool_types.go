@@ -148,6 +148,13 @@ type IPAddressPoolStatus struct {
 	// +optional
 	IPv6 *AddressCounts `json:"ipv6,omitempty"`
 
+	// HeldOnlyHere is how many addresses are held that this pool covers and no other, as a decimal string. While it is
+	// neither absent nor "0", an admission policy refuses the deletion of the pool. It is written at once when it becomes "0".
+	// +optional
+	// +kubebuilder:validation:MaxLength=40
+	// +kubebuilder:validation:Pattern=`^[0-9]+$`
+	HeldOnlyHere string `json:"heldOnlyHere,omitempty"`
+
 	// Retained lists, as merged ranges, the addresses that Services still hold though spec
 	// no longer covers them. Who holds each stands in that Service's status.
 	// +optional

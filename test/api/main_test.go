@@ -33,6 +33,7 @@ const (
 
 // cluster is the API server that all tests of this package share.
 type cluster struct {
+	namespace  string // Ballast's own
 	config     *rest.Config
 	scheme     *runtime.Scheme
 	kubectlBin string
@@ -85,6 +86,7 @@ func runWithCluster(m *testing.M) (code int, err error) {
 
 func newCluster(config *rest.Config, kubeconfig []byte, bin, dir string) (*cluster, error) {
 	c := &cluster{
+		namespace:  namespace,
 		config:     config,
 		scheme:     runtime.NewScheme(),
 		kubectlBin: filepath.Join(bin, "kubectl"),
@@ -125,7 +127,7 @@ func (c *cluster) kubectl(args ...string) (string, error) {
 func (c *cluster) daemon(t *testing.T, account, node string) client.Client {
 	t.Helper()
 	config := rest.CopyConfig(c.config)
-	config.Impersonate = rest.ImpersonationConfig{UserName: user(account), Groups: groups(namespace)}
+	config.Impersonate = rest.ImpersonationConfig{UserName: "system:serviceaccount:" + c.namespace + ":" + account, Groups: groups(c.namespace)}
 	if node != "" {
 		config.Impersonate.Extra = map[string][]string{nodeExtra: {node}}
 	}

@@ -58,12 +58,19 @@ func assigned(t *testing.T, name string) *corev1.Service {
 // awaitPolicies waits until the policies are in force, which takes seconds after their creation.
 func awaitPolicies(t *testing.T, service *corev1.Service) {
 	t.Helper()
-	speaker := shared.daemon(t, "speaker", "node-a")
-	eventually(t, func() error {
-		err := patchStatus(t.Context(), speaker, service, condition(v1alpha1.ConditionAllocated, "False"), client.DryRunAll)
-		other := &v1alpha1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: "node-b"}}
-		return errors.Join(denied(err), denied(speaker.Create(t.Context(), other, client.DryRunAll)))
-	})
+	eventually(t, func() error { return shared.heldBack(t, service) })
+}
+
+// heldBack returns nil if speakers and controller may not do what they should not.
+func (c *cluster) heldBack(t *testing.T, service *corev1.Service) error {
+	t.Helper()
+	speaker, controller := c.daemon(t, "speaker", "node-a"), c.daemon(t, "controller", "")
+	other := &v1alpha1.Speaker{ObjectMeta: metav1.ObjectMeta{Name: "node-b"}}
+	return errors.Join(
+		denied(patchStatus(t.Context(), speaker, service, condition(v1alpha1.ConditionAllocated, "False"), client.DryRunAll)),
+		denied(speaker.Create(t.Context(), other, client.DryRunAll)),
+		denied(patchStatus(t.Context(), controller, service, condition("example.com/Ready", "True"), client.DryRunAll)),
+	)
 }
 
 // denied returns nil if err is an admission policy's refusal.
@@ -71,7 +78,7 @@ func denied(err error) error {
 	if err == nil {
 		return errors.New("admitted")
 	}
-	if !strings.Contains(err.Error(), "ValidatingAdmissionPolicy 'ballast-speaker-") {
+	if !strings.Contains(err.Error(), "ValidatingAdmissionPolicy 'ballast-") {
 		return fmt.Errorf("not refused by a policy: %w", err)
 	}
 	return nil

@@ -18,7 +18,7 @@ import (
 func TestThePoliciesPassKubernetesTypeCheck(t *testing.T) {
 	t.Parallel()
 	runPolicyChecker(t)
-	for _, name := range []string{"ballast-speaker-services", "ballast-speaker-speakers"} {
+	for _, name := range []string{"ballast-speaker-services", "ballast-speaker-speakers", "ballast-controller-services", "ballast-held-pools"} {
 		var policy admissionv1.ValidatingAdmissionPolicy
 		eventually(t, func() error {
 			if err := shared.admin.Get(t.Context(), client.ObjectKey{Name: name}, &policy); err != nil {
