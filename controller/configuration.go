@@ -46,7 +46,7 @@ type identity struct {
 
 // apply takes what was compiled; it is Gatherer.Compiled.
 func (c *configuration) apply(ctx context.Context, o config.Objects, compiled config.Compiled) error {
-	set := poolSet{compiled.Pools, map[name.PoolName][]string{}}
+	set := poolSet{compiled.Pools, map[name.PoolName][]string{}, compiled.Settings.ClaimsPerNamespace}
 	for _, p := range o.Pools {
 		set.observed[name.PoolName(p.Name)] = p.Spec.Addresses
 	}

@@ -52,6 +52,7 @@ type ledger struct {
 type poolSet struct {
 	pools    []ipam.Pool
 	observed map[name.PoolName][]string
+	claims   int // how many AddressClaims of one namespace may have addresses
 }
 
 func newLedger(reader, cache client.Reader, class string, log logr.Logger) *ledger {
@@ -111,6 +112,7 @@ func (l *ledger) overdue() {
 
 func (l *ledger) replace(set poolSet) {
 	l.allocator.SetPools(set.pools)
+	l.allocator.LimitClaims(set.claims)
 	l.observed = set.observed
 }
 

@@ -61,6 +61,11 @@ type SettingsSpec struct {
 	// +kubebuilder:default={}
 	Drain *DrainSettings `json:"drain,omitempty"`
 
+	// AddressClaims concerns the claims of tenants.
+	// +optional
+	// +kubebuilder:default={}
+	AddressClaims *AddressClaimSettings `json:"addressClaims,omitempty"`
+
 	// IgnoreExcludeLabel true lets nodes announce that carry the label
 	// node.kubernetes.io/exclude-from-external-load-balancers: for clusters whose only nodes
 	// are control-plane nodes, which kubeadm and Talos label so.
@@ -167,6 +172,16 @@ type DrainSettings struct {
 	WithdrawTime *metav1.Duration `json:"withdrawTime,omitempty"`
 }
 
+// AddressClaimSettings concerns the claims of tenants.
+type AddressClaimSettings struct {
+	// MaxPerNamespace is how many AddressClaims of one namespace may have addresses; those that come later wait with the
+	// reason QuotaExceeded. Lowering it takes no address away. 0 lets no claim have addresses.
+	// +optional
+	// +kubebuilder:default=5
+	// +kubebuilder:validation:Minimum=0
+	MaxPerNamespace *int32 `json:"maxPerNamespace,omitempty"`
+}
+
 // SettingsStatus is written by the controller.
 type SettingsStatus struct {
 	// Conditions: Ready says whether the settings are in use as written.
@@ -210,7 +225,7 @@ type SettingsList struct {
 // DefaultSettingsSpec returns what an absent Settings object means: every default of the
 // schema, in a value of its own.
 func DefaultSettingsSpec() SettingsSpec {
-	missed := int32(3)
+	missed, claims := int32(3), int32(5)
 	return SettingsSpec{
 		Layer2: &Layer2Settings{
 			GracePeriod:       &metav1.Duration{Duration: 30 * time.Second},
@@ -226,5 +241,6 @@ func DefaultSettingsSpec() SettingsSpec {
 			GracefulShutdownTime: &metav1.Duration{Duration: 5 * time.Second},
 			WithdrawTime:         &metav1.Duration{Duration: 5 * time.Second},
 		},
+		AddressClaims: &AddressClaimSettings{MaxPerNamespace: &claims},
 	}
 }

@@ -37,6 +37,7 @@ type known struct {
 	pools    []v1alpha1.IPAddressPool
 	holders  config.Holders
 	reserved []netip.Prefix
+	settings []v1alpha1.Settings // the one that there is, or none
 }
 
 func connect(flags *genericclioptions.ConfigFlags, errOut io.Writer) (*cluster, error) {
@@ -62,8 +63,8 @@ func connect(flags *genericclioptions.ConfigFlags, errOut io.Writer) (*cluster, 
 	return &cluster{c, errOut}, nil
 }
 
-// gather reads all that the controller decides on. Who may not read Nodes or ServiceCIDRs
-// is warned.
+// gather reads all that the controller decides on. Who may not read Settings, Nodes or
+// ServiceCIDRs is warned.
 func (c *cluster) gather(ctx context.Context) (known, error) {
 	var (
 		pools      v1alpha1.IPAddressPoolList
@@ -72,6 +73,7 @@ func (c *cluster) gather(ctx context.Context) (known, error) {
 		namespaces corev1.NamespaceList
 		nodes      corev1.NodeList
 		cidrs      networkingv1.ServiceCIDRList
+		settings   v1alpha1.SettingsList
 	)
 	for _, one := range []struct {
 		kinds string
@@ -82,13 +84,14 @@ func (c *cluster) gather(ctx context.Context) (known, error) {
 		{"Services", &services, ""},
 		{"AddressClaims", &claims, ""},
 		{"Namespaces", &namespaces, ""},
-		{"Nodes", &nodes, "addresses of nodes and pods"},
-		{"ServiceCIDRs", &cidrs, "cluster addresses of Services"},
+		{"Settings", &settings, "how many addresses a namespace may claim"},
+		{"Nodes", &nodes, "which addresses are reserved as addresses of nodes and pods"},
+		{"ServiceCIDRs", &cidrs, "which addresses are reserved as cluster addresses of Services"},
 	} {
 		err := c.client.List(ctx, one.list)
 		switch {
 		case err != nil && one.lost != "" && (apierrors.IsForbidden(err) || meta.IsNoMatchError(err)):
-			say(c.errOut, "warning: the plan does not know which addresses are reserved as %s: %v", one.lost, err)
+			say(c.errOut, "warning: the plan does not know %s: %v", one.lost, err)
 		case err != nil:
 			return known{}, fmt.Errorf("list %s: %w", one.kinds, err)
 		}
@@ -97,6 +100,7 @@ func (c *cluster) gather(ctx context.Context) (known, error) {
 		pools:    pools.Items,
 		holders:  config.Holders{Services: services.Items, Claims: claims.Items, Namespaces: namespaces.Items},
 		reserved: config.Reserved(nodes.Items, cidrs.Items),
+		settings: settings.Items,
 	}, nil
 }
 

@@ -16,7 +16,8 @@ import (
 type situation struct {
 	holders  config.Holders
 	reserved []netip.Prefix
-	class    string // the controller's --load-balancer-class
+	settings *v1alpha1.Settings // nil: there are none
+	class    string             // the controller's --load-balancer-class
 	now      time.Time
 	// live are the pools that there are, planned those that the user wants.
 	live, planned []v1alpha1.IPAddressPool

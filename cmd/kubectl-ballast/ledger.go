@@ -41,7 +41,9 @@ func newLedger(s situation) *ledger {
 func (l *ledger) apply(pools []v1alpha1.IPAddressPool) {
 	for {
 		l.pools = pools
-		l.allocator.SetPools(l.compile().Pools)
+		compiled := l.compile()
+		l.allocator.SetPools(compiled.Pools)
+		l.allocator.LimitClaims(compiled.Settings.ClaimsPerNamespace)
 		l.decide()
 		left := slices.DeleteFunc(slices.Clone(pools), l.goes)
 		if len(left) == len(pools) {
@@ -52,7 +54,7 @@ func (l *ledger) apply(pools []v1alpha1.IPAddressPool) {
 }
 
 func (l *ledger) compile() config.Compiled {
-	return config.Compile(config.Objects{Pools: l.pools, Reserved: l.reserved})
+	return config.Compile(config.Objects{Pools: l.pools, Reserved: l.reserved, Settings: l.settings})
 }
 
 // decide retries and settles until nobody gives anything up any more. Each round serves

@@ -125,8 +125,12 @@ func (p *plan) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var settings *v1alpha1.Settings
+	if len(live.settings) > 0 {
+		settings = &live.settings[0]
+	}
 	f := foretell(situation{
-		holders: live.holders, reserved: live.reserved, class: p.class, now: now, live: live.pools, planned: planned, named: e.named(),
+		holders: live.holders, reserved: live.reserved, settings: settings, class: p.class, now: now, live: live.pools, planned: planned, named: e.named(),
 	})
 	return p.report(f)
 }

@@ -28,6 +28,8 @@ type Settings struct {
 	// ProxyHealthURL is asked instead of kube-proxy; empty: kube-proxy is asked.
 	ProxyHealthURL string
 	Drain          Drain
+	// ClaimsPerNamespace is how many AddressClaims of one namespace may have addresses.
+	ClaimsPerNamespace int
 	// IgnoreExcludeLabel takes nodes that are labeled exclude-from-external-load-balancers.
 	IgnoreExcludeLabel bool
 }
@@ -63,6 +65,7 @@ func settings(s *v1alpha1.Settings) Settings {
 			GracefulShutdownTime: durationOr(drain.GracefulShutdownTime, d.Drain.GracefulShutdownTime),
 			WithdrawTime:         durationOr(drain.WithdrawTime, d.Drain.WithdrawTime),
 		},
+		ClaimsPerNamespace: int(*orDefault(orDefault(spec.AddressClaims, d.AddressClaims).MaxPerNamespace, d.AddressClaims.MaxPerNamespace)),
 		IgnoreExcludeLabel: spec.IgnoreExcludeLabel,
 	}
 }

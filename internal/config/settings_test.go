@@ -15,7 +15,8 @@ func defaults() config.Settings {
 	return config.Settings{
 		GracePeriod: 30 * time.Second, RefreshInterval: time.Minute, ConflictDetection: v1alpha1.ConflictDetectionFast,
 		HeartbeatInterval: 100 * time.Millisecond, Missed: 3, ProxyMode: v1alpha1.ServiceProxyAuto,
-		Drain: config.Drain{GracefulShutdownTime: 5 * time.Second, WithdrawTime: 5 * time.Second},
+		ClaimsPerNamespace: 5,
+		Drain:              config.Drain{GracefulShutdownTime: 5 * time.Second, WithdrawTime: 5 * time.Second},
 	}
 }
 

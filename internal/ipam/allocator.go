@@ -26,6 +26,7 @@ type Allocator struct {
 	naming  map[Key]map[Key]*member       // the Services that name a claim
 	waiting map[Key]*member
 	news    news
+	claims  claimQuota
 
 	disputing map[Key]*member // those with disputes
 	now       time.Time

@@ -12,6 +12,9 @@ import (
 // (rule 3). A claim of another namespace cannot be named. One that does not exist has left
 // its addresses to a Service that holds some.
 func (a *Allocator) claimed(r *Request, holds bool) (*Request, refusal) {
+	if r.Kind == KindClaim && !holds {
+		return r, a.claimRefused(r)
+	}
 	if r.Claim == "" || r.Kind == KindClaim {
 		return r, refusal{}
 	}

@@ -176,6 +176,7 @@ func (a *Allocator) give(m *member, addresses []netip.Addr, origin func(netip.Ad
 		}
 	}
 	m.addresses = addresses
+	a.countClaim(m, before)
 	for _, addr := range addresses {
 		if !slices.Contains(before, addr) {
 			a.take(m, addr, origin)

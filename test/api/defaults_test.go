@@ -32,7 +32,7 @@ func typed[T any](t *testing.T, object *unstructured.Unstructured) T {
 
 func TestAnEmptySettingsObjectMeansTheSameAsNone(t *testing.T) {
 	t.Parallel()
-	for _, spec := range []string{`null`, `{}`, `{layer2: {}, membership: {}, serviceProxy: {}, drain: {}}`} {
+	for _, spec := range []string{`null`, `{}`, `{layer2: {}, membership: {}, serviceProxy: {}, drain: {}, addressClaims: {}}`} {
 		got := defaulted[v1alpha1.Settings](t, "Settings", spec).Spec
 		if want := v1alpha1.DefaultSettingsSpec(); !equality.Semantic.DeepEqual(got, want) {
 			t.Errorf("spec %s became %+v, want %+v", spec, got, want)
