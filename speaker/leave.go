@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -148,6 +149,9 @@ func (d *departure) leaving(ctx context.Context) (bool, string) {
 	}
 	asking.Wait()
 	leaves, why := e.leaving()
+	if lost := slices.IndexFunc(errs, func(err error) bool { return apierrors.IsUnauthorized(err) || apierrors.IsForbidden(err) }); lost >= 0 && !leaves {
+		return true, fmt.Sprintf("its rights are gone, so Ballast is being removed: %v", errs[lost])
+	}
 	if err := errors.Join(errs...); err != nil && !leaves {
 		return false, fmt.Sprintf("it cannot be told, so a restart is assumed: %v", err)
 	}

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -187,6 +189,25 @@ func TestDepartureWithoutAnAnswerIsARestart(t *testing.T) {
 	}
 	if took := time.Since(begun); took > patience {
 		t.Errorf("it took %s", took)
+	}
+}
+
+func TestASpeakerThatHasLostItsRightsLeaves(t *testing.T) {
+	t.Parallel()
+	for code, leaves := range map[int]bool{http.StatusUnauthorized: true, http.StatusForbidden: true, http.StatusInternalServerError: false} {
+		t.Run(http.StatusText(code), func(t *testing.T) {
+			t.Parallel()
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(code) }))
+			t.Cleanup(server.Close)
+			c, err := client.New(&rest.Config{Host: server.URL}, client.Options{Scheme: clientgoscheme.Scheme, Mapper: mapper()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			d := &departure{reader: c, node: "n1", pod: "speaker-abcde", namespace: "ballast-system", nologin: filepath.Join(t.TempDir(), "nologin"), signal: sigterm}
+			if got, why := d.leaving(t.Context()); got != leaves || leaves && !strings.Contains(why, "being removed") {
+				t.Errorf("got %t, %q", got, why)
+			}
+		})
 	}
 }
 
