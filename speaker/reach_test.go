@@ -1,9 +1,12 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -75,4 +78,36 @@ func TestWhatANodeKnowsIsOldForAsLongAsTheAPIServerWasAwayAndUntilWatchesAreBack
 			}
 		})
 	}
+}
+
+// answerer is an API server that answers at some times.
+type answerer func() bool
+
+func (a answerer) RoundTrip(*http.Request) (*http.Response, error) {
+	if !a() {
+		return nil, errors.New("no route to host")
+	}
+	return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
+}
+
+func TestAnAbsenceThatIsNoticedByTheAnswerThatEndsIt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := time.Now()
+		changed, back := 0, 0
+		r := reach{
+			url: "http://api", log: logr.Discard(), changed: func() { changed++ }, back: func() { back++ },
+			client: &http.Client{Transport: answerer(func() bool {
+				at := time.Since(began)
+				return at < time.Second || at > 11*time.Second
+			})},
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if err := r.run(ctx); err != nil {
+			t.Fatal(err)
+		}
+		if changed != 2 || back != 1 {
+			t.Errorf("changed %d times, back %d times; want 2 and 1", changed, back)
+		}
+	})
 }
