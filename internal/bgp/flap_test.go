@@ -3,6 +3,7 @@ package bgp
 import (
 	"fmt"
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -130,4 +131,65 @@ func TestWhatHappensToOnePeerIsNotHeardByAnother(t *testing.T) {
 	heard(other, 3*routes+10)
 	s.Set(service("more"), []announce.Route{to("192.0.2.1/32", announce.Attributes{}, "good", "other")})
 	heard(other, 3*routes+11)
+}
+
+func TestOtherRoutesAreAnnouncedBeforeTheOldOnesAreWithdrawn(t *testing.T) {
+	t.Parallel()
+	const many = 300
+	said := make(chan string, 10*many) // one word for each prefix that came or went
+	r := startRaw(t, "r", "127.0.43.1", func(_ *raw, c net.Conn) bool {
+		kind, body, err := receive(c)
+		if kind != bgp.BGP_MSG_UPDATE || err != nil {
+			return err == nil
+		}
+		m, err := bgp.ParseBGPBody(&bgp.BGPHeader{Type: kind, Len: uint16(bgp.BGP_HEADER_LENGTH + len(body))}, body)
+		if err != nil {
+			return false
+		}
+		for range m.Body.(*bgp.BGPUpdate).WithdrawnRoutes {
+			said <- "withdrawn"
+		}
+		for range m.Body.(*bgp.BGPUpdate).NLRI {
+			said <- "announced"
+		}
+		return true
+	})
+	s := start(t)
+	set := func(length int) {
+		for i := range many {
+			p := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), length)
+			s.Set(service(fmt.Sprint(i)), []announce.Route{to(p.String(), announce.Attributes{}, "r")})
+		}
+	}
+	hear := func() string {
+		select {
+		case word := <-said:
+			return word
+		case <-time.After(patience):
+			return "nothing"
+		}
+	}
+	set(32)
+	s.SetPeers([]announce.Peer{r.peer})
+	s.Sync()
+	for range many {
+		if word := hear(); word != "announced" {
+			t.Fatalf("at first: %s", word)
+		}
+	}
+	set(24)
+	there := many
+	for range 2 * many {
+		switch word := hear(); word {
+		case "announced":
+			there++
+		case "withdrawn":
+			there--
+		default:
+			t.Fatal(word)
+		}
+		if there < many {
+			t.Fatalf("the router has %d of %d routes", there, many)
+		}
+	}
 }

@@ -197,11 +197,11 @@ func seconds(d time.Duration) uint64 {
 	return uint64((d + time.Second - 1) / time.Second)
 }
 
-// hashedID is the router ID of a node without an IPv4 address: a number made of its name, of the range
-// 240.0.0.0/4, which is nobody's address.
+// hashedID is the router ID of a node without an IPv4 address: a number made of its name, below 224.0.0.0. Quagga, older FRR
+// and Juniper refuse addresses of class D and E.
 func hashedID(node name.NodeName) netip.Addr {
 	h := fnv.New32a()
 	h.Write([]byte(node))
 	sum := h.Sum32()
-	return netip.AddrFrom4([4]byte{240 | byte(sum>>24)&0x0f, byte(sum >> 16), byte(sum >> 8), byte(sum)})
+	return netip.AddrFrom4([4]byte{1 + byte(sum>>24)%223, byte(sum >> 16), byte(sum >> 8), byte(sum)})
 }

@@ -1,6 +1,7 @@
 package bgp
 
 import (
+	"fmt"
 	"maps"
 	"net/netip"
 	"slices"
@@ -197,11 +198,15 @@ func TestPoliciesKnowNoEmptySetOfNeighbors(t *testing.T) {
 	}
 }
 
-func TestARouterIDMadeOfTheNameIsNobodysAddress(t *testing.T) {
+func TestARouterIDMadeOfTheNameIsNeitherClassDNorE(t *testing.T) {
 	t.Parallel()
-	a, b := hashedID("node-a"), hashedID("node-b")
-	if a == b || a.As4()[0] < 240 || !a.Is4() {
-		t.Errorf("%s and %s", a, b)
+	seen := map[netip.Addr]bool{}
+	for i := range 1000 {
+		id := hashedID(name.NodeName(fmt.Sprintf("node-%d", i)))
+		if first := id.As4()[0]; first < 1 || first > 223 || seen[id] {
+			t.Errorf("node-%d: %s", i, id)
+		}
+		seen[id] = true
 	}
 }
 

@@ -35,8 +35,11 @@ type worker struct {
 	marks *marks
 	// paths are those that gobgp has, pending what they are to become; the mark 0 is to be withdrawn.
 	paths, pending map[netip.Prefix]mark
-	settling       settling
-	regrouping     regrouping
+	// announced is when paths were last written, withdrawals when those that wait for that may be withdrawn.
+	announced   time.Time
+	withdrawals map[netip.Prefix]time.Time
+	settling    settling
+	regrouping  regrouping
 	// hurried says that sessions were ended in the middle of a round.
 	hurried  bool
 	setbacks map[netip.Addr]setback
@@ -58,6 +61,7 @@ func (w *worker) reset() {
 	w.marks = newMarks()
 	w.paths = map[netip.Prefix]mark{}
 	w.pending = map[netip.Prefix]mark{}
+	w.announced, w.withdrawals = time.Time{}, nil
 	w.settling = newSettling()
 	w.regrouping = newRegrouping()
 	w.setbacks = map[netip.Addr]setback{}
@@ -89,7 +93,8 @@ func (w *worker) round(ctx context.Context) (next time.Duration, err error) {
 	if err := w.police(wish); err != nil {
 		return 0, err
 	}
-	if err := w.flush(ctx); err != nil {
+	withdraw, err := w.flush(ctx)
+	if err != nil {
 		return 0, err
 	}
 	w.server.publish(w.engine, w.marks.advertised())
@@ -108,7 +113,7 @@ func (w *worker) round(ctx context.Context) (next time.Duration, err error) {
 		delete(w.again, address) // any other error: the session is gone
 	}
 	next, err = w.settle(wish)
-	for _, also := range []time.Duration{retry, waited, rest} {
+	for _, also := range []time.Duration{retry, waited, rest, withdraw} {
 		if also > 0 {
 			next = min(next, also)
 		}
@@ -233,8 +238,13 @@ func (w *worker) police(wish wishes) error {
 	return nil
 }
 
-// flush brings gobgp's paths to what they are to become.
-func (w *worker) flush(ctx context.Context) error {
+// withdrawPause is how long after announcements withdrawals wait that come with them: gobgp puts what it has not sent yet into
+// messages that begin with the withdrawals, and the router would have no route for a moment.
+const withdrawPause = 50 * time.Millisecond
+
+// flush brings gobgp's paths to what they are to become. New ones come first, as they may be in place of others. It returns after
+// how long there are withdrawals to make; 0: there are none.
+func (w *worker) flush(ctx context.Context) (next time.Duration, err error) {
 	var announced, withdrawn []netip.Prefix
 	for prefix, m := range w.pending {
 		if m == 0 {
@@ -243,19 +253,43 @@ func (w *worker) flush(ctx context.Context) error {
 			announced = append(announced, prefix)
 		}
 	}
+	for prefixes := range slices.Chunk(announced, batch) {
+		if err := w.write(ctx, prefixes, func(marks []mark) error { return w.engine.addPaths(w.pathsOf(prefixes, marks)) }); err != nil {
+			return 0, err
+		}
+		w.announced = time.Now()
+		w.settling.wrote(w.announced)
+	}
+	withdrawn, next = w.due(withdrawn, time.Now())
 	for prefixes := range slices.Chunk(withdrawn, batch) {
 		if err := w.write(ctx, prefixes, func([]mark) error { return w.engine.deletePaths(prefixes) }); err != nil {
-			return err
+			return 0, err
 		}
 		w.settling.withdrew(prefixes, time.Now())
 	}
-	for prefixes := range slices.Chunk(announced, batch) {
-		if err := w.write(ctx, prefixes, func(marks []mark) error { return w.engine.addPaths(w.pathsOf(prefixes, marks)) }); err != nil {
-			return err
+	return next, nil
+}
+
+// due returns those of the prefixes that may be withdrawn now, and after how long the next one may; 0: there is none.
+func (w *worker) due(prefixes []netip.Prefix, now time.Time) (due []netip.Prefix, next time.Duration) {
+	waiting := map[netip.Prefix]time.Time{}
+	for _, prefix := range prefixes {
+		at, seen := w.withdrawals[prefix]
+		if !seen {
+			at = w.announced.Add(withdrawPause)
 		}
-		w.settling.wrote(time.Now())
+		rest := at.Sub(now)
+		if rest <= 0 {
+			due = append(due, prefix)
+			continue
+		}
+		waiting[prefix] = at
+		if next == 0 || rest < next {
+			next = rest
+		}
 	}
-	return nil
+	w.withdrawals = waiting
+	return due, next
 }
 
 // pathsOf are the paths of prefixes with these marks.
