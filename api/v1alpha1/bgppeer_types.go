@@ -74,7 +74,7 @@ type BGPPeerSpec struct {
 	PeerPort *int32 `json:"peerPort,omitempty"`
 
 	// SourceAddress is the local address of the session. As nodes have different addresses
-	// it is only of use with nodeSelectors. Absent: the kernel's choice.
+	// it is only of use with nodeSelectors. Absent: the node's own address.
 	// +optional
 	// +kubebuilder:validation:MaxLength=45
 	// +kubebuilder:validation:MinLength=1
