@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -15,7 +16,6 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/leaderelection/resourcelock"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log/zap"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
@@ -62,7 +62,13 @@ func main() {
 
 func run(ctx context.Context, o *kube.Options, leaderElect bool, log logr.Logger) error {
 	log.Info("starting", "version", version.Version, "loadBalancerClass", o.Class)
-	cfg, err := o.Await(ctx, log)
+	health := kube.NewHealth(log.WithName("health"))
+	ctx, stop := context.WithCancel(ctx)
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	defer stop()
+	serving.Go(func() { health.Serve(ctx, o.Health) })
+	cfg, err := o.Await(ctx, health, log)
 	if err != nil {
 		return err
 	}
@@ -77,7 +83,14 @@ func run(ctx context.Context, o *kube.Options, leaderElect bool, log logr.Logger
 	if err := metrics.Registry.Register(metric); err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}
-	return mgr.Start(ctx)
+	readiness, err := kube.NewReadiness(cfg, mgr.GetCache(), rights(o.Namespace), log.WithName("health"))
+	if err != nil {
+		return err
+	}
+	serving.Go(func() { readiness.Run(ctx) })
+	health.Check("controller", readiness.Why)
+	health.Started()
+	return readiness.Manage(ctx, mgr)
 }
 
 func newManager(cfg *rest.Config, o *kube.Options, leaderElect bool) (manager.Manager, error) {
@@ -91,7 +104,7 @@ func newManager(cfg *rest.Config, o *kube.Options, leaderElect bool) (manager.Ma
 	if err != nil {
 		return nil, err
 	}
-	return mgr, mgr.AddReadyzCheck("readyz", healthz.Ping)
+	return mgr, nil
 }
 
 // elect makes replicas take turns, and fences the writes of one that may have lost its turn.

@@ -55,7 +55,13 @@ func run(ctx context.Context, cause func() os.Signal, o options, log logr.Logger
 	if o.gossipPort < 1 || o.gossipPort > 65534 {
 		return fmt.Errorf("read flags: --gossip-bind-port %d is no port, or none is above it", o.gossipPort)
 	}
-	cfg, err := o.Await(ctx, log)
+	health := kube.NewHealth(log.WithName("health"))
+	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var probed sync.WaitGroup
+	defer probed.Wait()
+	defer stop()
+	probed.Go(func() { health.Serve(serving, o.Health) })
+	cfg, err := o.Await(ctx, health, log)
 	if err != nil {
 		return err
 	}
@@ -74,8 +80,14 @@ func run(ctx context.Context, cause func() os.Signal, o options, log logr.Logger
 	if err := metrics.Registry.Register(s.metrics()); err != nil {
 		return fmt.Errorf("register metrics: %w", err)
 	}
-	serving, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
+	readiness, err := kube.NewReadiness(cfg, mgr.GetCache(), rights(o.Namespace), log.WithName("health"))
+	if err != nil {
+		return err
+	}
+	probed.Go(func() { readiness.Run(serving) })
+	health.Check("speaker", readiness.Why)
+	health.Check("announcements", s.ready)
+	health.Started()
 	departure := &departure{reader: mgr.GetAPIReader(), node: self.node, pod: os.Getenv("POD_NAME"), namespace: o.Namespace, nologin: nologin, signal: cause}
 	var departing sync.WaitGroup
 	defer departing.Wait()
@@ -88,5 +100,5 @@ func run(ctx context.Context, cause func() os.Signal, o options, log logr.Logger
 		}
 	})
 	defer stop()
-	return mgr.Start(serving)
+	return readiness.Manage(serving, mgr)
 }

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"net/netip"
 	"slices"
 	"sync/atomic"
@@ -175,12 +174,12 @@ func (s *speaker) setUp(ctx context.Context, mgr manager.Manager) error {
 	for _, r := range runnables {
 		errs = append(errs, mgr.Add(r))
 	}
-	errs = append(errs, s.engine.Gatherer.SetUp(ctx, mgr), s.written.SetUp(mgr), s.gossip.setUp(mgr), mgr.AddReadyzCheck("synced", s.ready))
+	errs = append(errs, s.engine.Gatherer.SetUp(ctx, mgr), s.written.SetUp(mgr), s.gossip.setUp(mgr))
 	return errors.Join(errs...)
 }
 
 // ready says whether all Services have been read and what follows has been announced.
-func (s *speaker) ready(*http.Request) error {
+func (s *speaker) ready() error {
 	if !s.synced.Load() {
 		return errors.New("not synced with the API server yet")
 	}

@@ -17,7 +17,6 @@ import (
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client/config"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
@@ -57,14 +56,14 @@ func (o *Options) RESTConfig() (*rest.Config, error) {
 	return cfg, nil
 }
 
-// Await waits until the API server serves Ballast's kinds and the ports are free, and
-// returns how to reach it.
-func (o *Options) Await(ctx context.Context, log logr.Logger) (*rest.Config, error) {
+// Await waits until the API server serves Ballast's kinds and the port of the metrics is free, and
+// returns how to reach it. Health says what it waits for.
+func (o *Options) Await(ctx context.Context, health *Health, log logr.Logger) (*rest.Config, error) {
 	cfg, err := o.RESTConfig()
 	if err != nil {
 		return nil, err
 	}
-	return cfg, errors.Join(Wait(ctx, cfg, log), WaitForPorts(ctx, log, o.Metrics, o.Health))
+	return cfg, errors.Join(Wait(ctx, cfg, health, log), WaitForPorts(ctx, health, log, o.Metrics))
 }
 
 // Manager makes a daemon's manager. The caller gives what concerns leader election; the
@@ -80,12 +79,12 @@ func (o *Options) Manager(cfg *rest.Config, options ctrl.Options) (manager.Manag
 	options.Controller = ctrlconfig.Controller{SkipNameValidation: &repeat, CacheSyncTimeout: cacheSyncTimeout}
 	options.Cache = cacheOptions(o.Namespace)
 	options.Metrics = o.metricsServer()
-	options.HealthProbeBindAddress = o.Health
+	options.HealthProbeBindAddress = "0" // Health serves, from an earlier moment
 	mgr, err := ctrl.NewManager(cfg, options)
 	if err != nil {
 		return nil, fmt.Errorf("make manager: %w", err)
 	}
-	return mgr, mgr.AddHealthzCheck("healthz", healthz.Ping)
+	return mgr, nil
 }
 
 // metricsServer serves metrics in the clear on loopback, and beyond it over TLS to those

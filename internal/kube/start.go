@@ -39,14 +39,14 @@ func backoff() wait.Backoff {
 
 // Wait returns when the API server answers and serves Ballast's kinds, or with ctx's
 // error. It logs why it waits whenever that changes.
-func Wait(ctx context.Context, cfg *rest.Config, log logr.Logger) error {
+func Wait(ctx context.Context, cfg *rest.Config, health *Health, log logr.Logger) error {
 	cfg = rest.CopyConfig(cfg)
 	cfg.Timeout = requestTimeout
 	client, err := discovery.NewDiscoveryClientForConfig(cfg)
 	if err != nil {
 		return fmt.Errorf("make discovery client: %w", err)
 	}
-	return Until(ctx, log, func() error { return served(client) })
+	return Until(ctx, log, health.following(func() error { return served(client) }))
 }
 
 // Until repeats try with back-off until it succeeds and logs each new reason to wait.
@@ -96,8 +96,8 @@ func served(client discovery.DiscoveryInterface) error {
 
 // WaitForPorts returns when the given TCP addresses can be listened on: a predecessor
 // may still hold them. "0" and "" are skipped.
-func WaitForPorts(ctx context.Context, log logr.Logger, addresses ...string) error {
-	return Until(ctx, log, func() error {
+func WaitForPorts(ctx context.Context, health *Health, log logr.Logger, addresses ...string) error {
+	return Until(ctx, log, health.following(func() error {
 		for _, a := range addresses {
 			if a == "0" || a == "" {
 				continue
@@ -111,5 +111,5 @@ func WaitForPorts(ctx context.Context, log logr.Logger, addresses ...string) err
 			}
 		}
 		return nil
-	})
+	}))
 }
