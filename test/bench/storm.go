@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -34,7 +35,8 @@ func parseStorm(args []string) (stormSettings, error) {
 	fs.StringVar(&o.logs, "logs", "", "folder for the logs of the lab's processes; default: they are removed with the lab")
 	fs.StringVar(&o.bin, "bin", "", "folder with controller and speaker; default: bin/ of the repository")
 	fs.StringVar(&o.log, "log", "", "file to which each round is appended as a line of JSON")
-	fs.BoolVar(&o.resume, "resume", false, "go on where the file of --log ends: with the seed after its last, for the rest of the time")
+	fs.BoolVar(&o.resume, "resume", false,
+		"go on where the file of --log ends: with the seed after its last, for the rest of the time")
 	fs.Uint64Var(&o.seed, "seed", 1, "seed of the faults; the same seed makes the same faults")
 	fs.DurationVar(&o.total, "for", 30*time.Minute, "how long; the last round is completed")
 	fs.DurationVar(&o.each, "each", 10*time.Minute, "how long with each seed, before the next")
@@ -86,7 +88,7 @@ func runStorm(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return fmt.Errorf("prepare the lab: %w", err)
 	}
-	entries, err = rage(ctx, o, bed, entries, out)
+	entries, err = rage{bed: bed, entries: entries, out: out}.run(ctx, o)
 	printSummary(storm.Summarize(entries))
 	if err == nil && storm.Summarize(entries).Bad() {
 		err = errViolations
@@ -118,8 +120,16 @@ func openStormLog(o stormSettings) ([]storm.Entry, *os.File, error) {
 	return entries, out, nil
 }
 
-// rage runs rounds until the time is over, and returns the log's entries and its own.
-func rage(ctx context.Context, o stormSettings, bed *storm.Bed, entries []storm.Entry, out *os.File) ([]storm.Entry, error) {
+// rage is where rounds run and are noted.
+type rage struct {
+	bed     *storm.Bed
+	entries []storm.Entry // of the log so far
+	out     io.Writer
+}
+
+// run runs rounds until the time is over, and returns the log's entries and its own.
+func (r rage) run(ctx context.Context, o stormSettings) ([]storm.Entry, error) {
+	entries, bed, out := r.entries, r.bed, r.out
 	p := storm.ProgressOf(entries, o.seed)
 	seed, round, spent := p.NextSeed, max(0, o.round), time.Duration(0)
 	for done := p.Done; done < o.total; {
@@ -149,13 +159,14 @@ func rage(ctx context.Context, o stormSettings, bed *storm.Bed, entries []storm.
 
 // printRound prints a round's faults and what was wrong.
 func printRound(e storm.Entry) {
-	fmt.Printf("seed %d, round %d, from %s: %d faults, %d violations, the witness was late by at most %s, load %s\n", e.Seed, e.Round,
-		e.Began.Format("15:04:05.000"), len(e.Faults), len(e.Violations), e.Late.Round(time.Millisecond), e.Load)
+	fmt.Printf("seed %d, round %d, from %s: %d faults, %d violations, the witness was late by at most %s, load %s\n",
+		e.Seed, e.Round, e.Began.Format("15:04:05.000"), len(e.Faults), len(e.Violations),
+		e.Late.Round(time.Millisecond), e.Load)
 	for _, h := range e.Faults {
 		fmt.Printf("  %6.1f s to %6.1f s  %s\n", h.Began.Seconds(), h.Ended.Seconds(), h.Fault)
 	}
-	for _, v := range e.Violations {
-		fmt.Printf("  VIOLATION at %s: %s\n", e.Began.Add(v.At).Format("15:04:05.000"), v)
+	for _, g := range storm.Groups(e.Violations) {
+		fmt.Printf("  VIOLATION at %s: %s\n", e.Began.Add(g.Worst.At).Format("15:04:05.000"), g)
 	}
 }
 

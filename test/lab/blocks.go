@@ -63,11 +63,12 @@ type Lane struct {
 	Match    string
 }
 
-// Block drops the frames of the lanes, until Unblock. Blocks of different names do not know of each other, so that they
-// may overlap and end in any order; links stay up, and no host can notice but by what does not come.
+// Block drops the frames of the lanes, until Unblock. Blocks of different names do not know of each other, so that
+// they may overlap and end in any order; links stay up, and no host can notice but by what does not come.
 func (l *Lab) Block(ctx context.Context, name string, lanes ...Lane) error {
 	var text strings.Builder
-	fmt.Fprintf(&text, "table bridge block_%s {\n chain forward {\n type filter hook forward priority 0; policy accept;\n", name)
+	fmt.Fprintf(&text, "table bridge block_%s {\n chain forward {\n", name)
+	text.WriteString(" type filter hook forward priority 0; policy accept;\n")
 	for _, lane := range lanes {
 		fmt.Fprintf(&text, " %s %s %s drop\n", ends("iifname", lane.From), ends("oifname", lane.To), lane.Match)
 	}
@@ -93,15 +94,16 @@ const gossipPorts = "{ 7947, 7948 }"
 
 // GossipMatches match the speakers' gossip and heartbeats, for Lane.
 func GossipMatches() []string {
-	return []string{"meta l4proto { tcp, udp } th dport " + gossipPorts, "meta l4proto { tcp, udp } th sport " + gossipPorts}
+	const match = "meta l4proto { tcp, udp } th "
+	return []string{match + "dport " + gossipPorts, match + "sport " + gossipPorts}
 }
 
 // RejectGossip has a firewall on the node refuse the speakers' gossip and heartbeats both ways, as one does that says
 // so: TCP is reset, UDP is answered by ICMP. AcceptGossip ends it, and so does the loss of power.
 func (n *Node) RejectGossip(ctx context.Context) error {
 	chain := func(hook string) string {
-		return fmt.Sprintf(" chain %s {\n type filter hook %s priority -10; policy accept;\n tcp dport %s reject with tcp reset\n"+
-			" udp dport %s reject\n }\n", hook, hook, gossipPorts, gossipPorts)
+		return fmt.Sprintf(" chain %s {\n type filter hook %s priority -10; policy accept;\n"+
+			" tcp dport %s reject with tcp reset\n udp dport %s reject\n }\n", hook, hook, gossipPorts, gossipPorts)
 	}
 	return n.ns.nft(ctx, "table inet lab_reject {\n"+chain("input")+chain("output")+"}\n")
 }
@@ -124,8 +126,8 @@ func (n *Node) ResetMask(ctx context.Context, bits int) error {
 	return errors.Join(err, n.ns.ip(ctx, n.lab.routes(n.Host)...))
 }
 
-// Renumber gives the node another IPv4 address in place of the one it has, on eth0 and in the Node's status. The address
-// it had at first undoes it.
+// Renumber gives the node another IPv4 address in place of the one it has, on eth0 and in the Node's status. The
+// address it had at first undoes it.
 func (n *Node) Renumber(ctx context.Context, to netip.Addr) error {
 	bits, from := n.ports[0].v4.Bits(), n.address()
 	n.mu.Lock()

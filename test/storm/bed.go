@@ -89,7 +89,8 @@ func Prepare(ctx context.Context, l *lab.Lab) (*Bed, error) {
 	if err := l.Apply(ctx, text); err != nil {
 		return nil, err
 	}
-	if _, err := l.Kubectl(ctx, "label", "node", "n1", "node.kubernetes.io/exclude-from-external-load-balancers="); err != nil {
+	const exclude = "node.kubernetes.io/exclude-from-external-load-balancers="
+	if _, err := l.Kubectl(ctx, "label", "node", "n1", exclude); err != nil {
 		return nil, err
 	}
 	if _, err := l.AddBackend(ctx, lab.Backend{Namespace: namespace, App: "storm", Node: "n1"}); err != nil {

@@ -16,7 +16,8 @@ const (
 	twoLimit = time.Second
 	// conditionLimit is how long a condition may be untrue while a speaker that knows better can write it.
 	conditionLimit = 5 * time.Second
-	// conditionWithoutAPI: nobody who knows can write it. A Speaker is called Unknown after 90 s, then the controller does.
+	// conditionWithoutAPI: nobody who knows can write it. A Speaker is called Unknown after 90 s, then the controller
+	// does.
 	conditionWithoutAPI = 95 * time.Second
 	// settleTime after the last fault is left to service proxies and clients before a failed connection or a move counts.
 	settleTime = 10 * time.Second
@@ -29,38 +30,45 @@ const (
 type bound struct {
 	begin, end       time.Duration
 	besideOthers     time.Duration // for either
-	why              string
 	otherNetworkOnly time.Duration // begin, if the fault spares the network of gossip; 0: as begin
 }
 
 // bounds is the table. Kinds that stand here with zeros excuse nothing.
 func bounds() map[Kind]bound {
 	const s = time.Second
-	dead := "the death of a node is noticed and its addresses are taken within a second"
 	return map[Kind]bound{
-		CableCut:     {begin: s, besideOthers: 4 * s, otherNetworkOnly: 3 * s, why: dead + "; an interface without gossip is asked each second, three times"},
-		SendsNothing: {begin: s, besideOthers: 4 * s, otherNetworkOnly: 3 * s, why: "as a cut cable"},
-		NodeFrozen:   {begin: s, end: s, besideOthers: 4 * s, why: "as a death; who wakes first asks who answers meanwhile"},
-		PowerLost:    {begin: s, besideOthers: 4 * s, why: dead},
-		ReceivesNothing: {
-			begin: 3 * s, besideOthers: 4 * s, otherNetworkOnly: 3 * s,
-			why: "its heartbeats are heard, so only the LAN's questions tell: each second, three times",
-		},
-		Split:            {begin: s, end: s, besideOthers: 4 * s, why: "as a death for either side; without quorum 3 s more; at the end one yields"},
-		PairParted:       {begin: 0, end: s, besideOthers: s, why: "others hear both: nothing is to be moved"},
-		GossipSplit:      {besideOthers: s, why: "the LAN says that the nodes live: nothing is to be moved"},
-		GossipDropped:    {besideOthers: s, why: "the LAN says that the node lives: nothing is to be moved"},
-		GossipRejected:   {besideOthers: s, why: "as dropped: a refusal says nothing of the other speaker"},
-		SpeakerFrozen:    {begin: s, end: s, besideOthers: 2 * s, why: "a deputy answers once the silence is noticed; who wakes first asks"},
-		SpeakerSlow:      {begin: s, end: s, besideOthers: 2 * s, why: "its answers are late; a deputy may step in and out"},
-		SpeakerRestarted: {begin: s, end: s, besideOthers: 2 * s, why: "a deputy answers until it is back"},
-		SpeakerKilled:    {begin: s, end: s, besideOthers: 2 * s, why: "a deputy answers until it is back"},
-		SpeakerStopped:   {begin: s, end: s, besideOthers: 2 * s, why: "a deputy answers until it is back, another node after the grace period"},
-		Renumbered:       {begin: s, end: s, besideOthers: 2 * s, why: "others may ask the old address once"},
-		WrongMask:        {begin: s, end: s, besideOthers: 3 * s, why: "the interface may no longer fit: a planned move"},
-		APILost:          {why: "what is announced stays"},
-		APILostByAll:     {why: "what is announced stays"},
-		APIStopped:       {why: "what is announced stays"},
+		// The death of a node is noticed and its addresses are taken within a second. An interface without gossip is
+		// asked each second, three times.
+		CableCut:     {begin: s, besideOthers: 4 * s, otherNetworkOnly: 3 * s},
+		SendsNothing: {begin: s, besideOthers: 4 * s, otherNetworkOnly: 3 * s},
+		PowerLost:    {begin: s, besideOthers: 4 * s},
+		// Who wakes first asks who answers meanwhile.
+		NodeFrozen: {begin: s, end: s, besideOthers: 4 * s},
+		// Its heartbeats are heard, so only the LAN's questions tell: each second, three times.
+		ReceivesNothing: {begin: 3 * s, besideOthers: 4 * s},
+		// As a death for either side, without quorum 3 s more; at the end one side yields.
+		Split: {begin: s, end: s, besideOthers: 4 * s},
+		// Others hear both: nothing is to be moved.
+		PairParted: {end: s, besideOthers: s},
+		// The LAN says that the nodes live: nothing is to be moved. A refusal says nothing of the other speaker.
+		GossipSplit:    {besideOthers: s},
+		GossipDropped:  {besideOthers: s},
+		GossipRejected: {besideOthers: s},
+		// A deputy answers once the silence is noticed, until the speaker is back; after the grace period another node.
+		SpeakerFrozen:    {begin: s, end: s, besideOthers: 2 * s},
+		SpeakerRestarted: {begin: s, end: s, besideOthers: 2 * s},
+		SpeakerKilled:    {begin: s, end: s, besideOthers: 2 * s},
+		SpeakerStopped:   {begin: s, end: s, besideOthers: 2 * s},
+		// Its answers are late; a deputy may step in and out.
+		SpeakerSlow: {begin: s, end: s, besideOthers: 2 * s},
+		// Others may ask the old address once.
+		Renumbered: {begin: s, end: s, besideOthers: 2 * s},
+		// The interface may no longer fit: a planned move.
+		WrongMask: {begin: s, end: s, besideOthers: 3 * s},
+		// What is announced stays.
+		APILost:      {},
+		APILostByAll: {},
+		APIStopped:   {},
 	}
 }
 
@@ -92,7 +100,8 @@ func (f Fault) mute(node string, lan lab.LAN) bool {
 
 // awaySpeaker says whether the node's speaker does not run while the fault lasts.
 func (f Fault) awaySpeaker(node string) bool {
-	return slices.Contains([]Kind{SpeakerFrozen, SpeakerStopped, SpeakerKilled, SpeakerRestarted}, f.Kind) && f.concerns(node)
+	away := []Kind{SpeakerFrozen, SpeakerStopped, SpeakerKilled, SpeakerRestarted}
+	return slices.Contains(away, f.Kind) && f.concerns(node)
 }
 
 // unheard says whether others may not hear the node's gossip though its kernel answers.

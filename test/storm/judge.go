@@ -7,90 +7,7 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/ballast-lb/ballast/test/lab"
 )
-
-// Happening is a fault as it came about. All times are since the beginning of the round; commands take a while, so a
-// fault begins between Began and InForce, and ends between Ending and Ended.
-type Happening struct {
-	Fault                         Fault
-	Began, InForce, Ending, Ended time.Duration
-}
-
-func (h Happening) active(at time.Duration) bool { return h.Began <= at && at < h.Ended }
-
-// Span is a time in which the same hosts answered, sorted by name.
-type Span struct {
-	From, To time.Duration
-	Owners   []string
-}
-
-// Reading is what a Service's Announced condition said.
-type Reading struct {
-	At     time.Duration
-	True   bool
-	Reason string
-	// Node is whom the message names as the one that answers; empty: nobody.
-	Node string
-}
-
-// Target is an address that is asked for.
-type Target struct {
-	Address netip.Addr
-	LAN     lab.LAN
-	Service string
-}
-
-// Period is a time from until before another.
-type Period struct{ From, To time.Duration }
-
-// Observation is all that was seen of one round.
-type Observation struct {
-	Length     time.Duration
-	Happenings []Happening
-	Targets    []Target
-	// Spans are those of each address, without gaps.
-	Spans map[netip.Addr][]Span
-	// Readings are those of each Service; when the API server was away there are none.
-	Readings map[string][]Reading
-	// Answered are the times at which connections to an address were complete.
-	Answered map[netip.Addr][]time.Duration
-	// Late are the times in which the witness did not run.
-	Late []Period
-}
-
-// Finding is what a violation is about.
-type Finding string
-
-// The findings.
-const (
-	NoOwner         Finding = "no owner"
-	TwoOwners       Finding = "two owners"
-	UntrueCondition Finding = "untrue condition"
-	NoConnection    Finding = "no connection in calm"
-	Moved           Finding = "moved in calm"
-)
-
-// Violation is something that took longer than what was going on excuses.
-type Violation struct {
-	Finding Finding       `json:"finding"`
-	At      time.Duration `json:"at"` // since the beginning of the round
-	Length  time.Duration `json:"length"`
-	Bound   time.Duration `json:"bound"`
-	Subject string        `json:"subject"` // an address or a Service
-	Who     string        `json:"who"`     // who answered, or what was said
-	Faults  []string      `json:"faults"`
-}
-
-// Excess is by how much the bound was exceeded.
-func (v Violation) Excess() time.Duration { return v.Length - v.Bound }
-
-// String is one line.
-func (v Violation) String() string {
-	return fmt.Sprintf("%s: %s at %.1f s for %.1f s, bound %.1f s, excess %.1f s; %s; faults: %s", v.Finding, v.Subject,
-		v.At.Seconds(), v.Length.Seconds(), v.Bound.Seconds(), v.Excess().Seconds(), v.Who, strings.Join(v.Faults, "; "))
-}
 
 // Judge returns what was wrong in a round for longer than it may be, in the order of time.
 func Judge(o Observation) []Violation {
@@ -146,8 +63,8 @@ func runs(spans []Span, gap time.Duration, wanted func(Span) bool) []Period {
 	return out
 }
 
-// around is how far from a time the witness's own delays still count: what keeps it from running keeps speakers, too, and
-// not always at the same moment.
+// around is how far from a time the witness's own delays still count: what keeps it from running keeps speakers, too,
+// and not always at the same moment.
 const around = 5 * time.Second
 
 // late is how much of a time the witness did not run, or the longest delay that it had about then if that is more.
@@ -166,7 +83,8 @@ func overlap(a, b Period) time.Duration {
 	return max(0, min(a.To, b.To)-max(a.From, b.From))
 }
 
-// lead is how long before an effect its cause may lie: what is lost is missed by the next tick, what is slow comes late.
+// lead is how long before an effect its cause may lie: what is lost is missed by the next tick, what is slow comes
+// late.
 const lead = time.Second
 
 // excused adds up what the transitions of a time excuse: those in it, and just before it.
@@ -214,15 +132,16 @@ func (o Observation) judgeNone(t Target) []Violation {
 		bound := o.excused(p) + standing + o.late(p)
 		if p.To-p.From > bound+noise {
 			v := o.violation(NoOwner, p, bound)
-			v.Subject, v.Who = t.Address.String(), fmt.Sprintf("%s before, %s after", orNobody(before), orNobody(o.nextOwner(t.Address, p.To)))
+			v.Subject = t.Address.String()
+			v.Who = fmt.Sprintf("%s before, %s after", orNobody(before), orNobody(o.nextOwner(t.Address, p.To)))
 			out = append(out, v)
 		}
 	}
 	return out
 }
 
-// nobodyCan says whether nobody could answer for the address: no node reaches the network; or its owner's kernel answers
-// while its speaker neither runs nor was heard before, so that none can know that it needs a deputy.
+// nobodyCan says whether nobody could answer for the address: no node reaches the network; or its owner's kernel
+// answers while its speaker neither runs nor was heard before, so that none can know that it needs a deputy.
 func (o Observation) nobodyCan(t Target, owner string, at time.Duration) bool {
 	all := true
 	for _, n := range announcers() {
@@ -313,7 +232,8 @@ func (o Observation) judgeMoves(t Target) []Violation {
 	var out []Violation
 	for _, s := range o.Spans[t.Address] {
 		before := o.lastOwner(t.Address, s.From)
-		if len(s.Owners) != 1 || before == "" || before == s.Owners[0] || len(o.Happenings) > 0 && s.From < o.lastEnd(s.From)+settleTime {
+		calm := len(o.Happenings) == 0 || s.From >= o.lastEnd(s.From)+settleTime
+		if !calm || len(s.Owners) != 1 || before == "" || before == s.Owners[0] {
 			continue
 		}
 		v := o.violation(Moved, Period{s.From, s.To}, 0)

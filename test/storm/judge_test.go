@@ -91,8 +91,8 @@ func TestJudge(t *testing.T) {
 			spans:  spans(from(0, "n2"), from(10), from(12.5, "n3")), want: []Finding{NoOwner},
 		},
 		"blocked gossip excuses nothing": {
-			faults: []Happening{happening(GossipRejected, 10, 20, "n2")}, spans: spans(from(0, "n2"), from(10), from(10.6, "n3")),
-			want: []Finding{NoOwner},
+			faults: []Happening{happening(GossipRejected, 10, 20, "n2")},
+			spans:  spans(from(0, "n2"), from(10), from(10.6, "n3")), want: []Finding{NoOwner},
 		},
 		"an owner stays away after the fault": {
 			faults: []Happening{happening(SpeakerFrozen, 10, 20, "n2")}, spans: spans(from(0, "n2"), from(20), from(25, "n2")),
@@ -154,10 +154,12 @@ func TestJudge(t *testing.T) {
 		},
 		"connections fail in calm": {
 			faults: []Happening{happening(SpeakerSlow, 1, 5, "n2")}, spans: n2,
-			answered: []time.Duration{seconds(16), seconds(18), seconds(30), seconds(32), seconds(34)}, want: []Finding{NoConnection, NoConnection},
+			answered: []time.Duration{seconds(16), seconds(18), seconds(30), seconds(32), seconds(34)},
+			want:     []Finding{NoConnection, NoConnection},
 		},
 		"connections fail just after a fault": {
-			faults: []Happening{happening(SpeakerSlow, 1, 50, "n2")}, spans: n2, answered: []time.Duration{seconds(2), seconds(59)},
+			faults: []Happening{happening(SpeakerSlow, 1, 50, "n2")}, spans: n2,
+			answered: []time.Duration{seconds(2), seconds(59)},
 		},
 	}
 	address := netip.MustParseAddr("10.10.0.100")
@@ -195,7 +197,10 @@ func TestALogIsReadBackAndGoesOn(t *testing.T) {
 	}
 	v := Violation{Finding: TwoOwners, Length: seconds(3), Bound: seconds(1), Subject: "10.10.0.100"}
 	want := []Entry{
-		{Seed: 7, Round: 0, Length: time.Minute, Faults: []Happening{happening(CableCut, 1, 2, "n2")}, Violations: []Violation{v}},
+		{
+			Seed: 7, Round: 0, Length: time.Minute,
+			Faults: []Happening{happening(CableCut, 1, 2, "n2")}, Violations: []Violation{v},
+		},
 		{Seed: 7, Round: 1, Length: time.Minute},
 	}
 	for _, e := range want {
@@ -221,7 +226,8 @@ func TestALogIsReadBackAndGoesOn(t *testing.T) {
 		t.Errorf("goes on with %+v", p)
 	}
 	s := Summarize(got)
-	if s.Rounds != 2 || s.Faults != 1 || !s.Bad() || s.Found[TwoOwners].Count != 1 || s.Found[TwoOwners].Worst.Excess() != seconds(2) {
+	found := s.Found[TwoOwners]
+	if s.Rounds != 2 || s.Faults != 1 || !s.Bad() || found.Count != 1 || found.Worst.Excess() != seconds(2) {
 		t.Errorf("summary %+v", s)
 	}
 	if none, _, err := ReadLog(path + "-absent"); none != nil || err != nil {

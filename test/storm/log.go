@@ -30,7 +30,8 @@ type Entry struct {
 // EntryOf is the log's entry of a round.
 func EntryOf(seed uint64, round int, began time.Time, o Observation) Entry {
 	e := Entry{
-		Seed: seed, Round: round, Began: began, Length: o.Length, Faults: o.Happenings, Violations: Judge(o), Owners: map[string][]Span{},
+		Seed: seed, Round: round, Began: began, Length: o.Length, Faults: o.Happenings, Violations: Judge(o),
+		Owners: map[string][]Span{},
 	}
 	for a, spans := range o.Spans {
 		e.Owners[a.String()] = spans

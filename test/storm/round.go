@@ -38,9 +38,10 @@ func (b *Bed) Round(ctx context.Context, seed uint64, round int) (Observation, e
 		last = max(last, h.Ended)
 	}
 	sleepUntil(ctx, began.Add(max(length, last+calmTime)))
+	seen := time.Since(began) // what follows takes a while in which nobody looks
 	stop()
 	watcher.Wait()
-	o.Happenings, o.Length = happenings, time.Since(began)
+	o.Happenings, o.Length = happenings, seen
 	return o, errors.Join(append(errs, werr, ctx.Err())...)
 }
 

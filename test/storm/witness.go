@@ -34,7 +34,8 @@ type witness struct {
 // watch looks until ctx ends. It returns when all of its goroutines have.
 func (b *Bed) watch(ctx context.Context, began time.Time) (Observation, error) {
 	w := &witness{bed: b, began: began, o: Observation{
-		Targets: b.targets, Spans: map[netip.Addr][]Span{}, Readings: map[string][]Reading{}, Answered: map[netip.Addr][]time.Duration{},
+		Targets: b.targets, Spans: map[netip.Addr][]Span{}, Readings: map[string][]Reading{},
+		Answered: map[netip.Addr][]time.Duration{},
 	}}
 	var probers []*lab.Prober
 	var wg sync.WaitGroup
