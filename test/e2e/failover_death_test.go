@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
@@ -106,28 +107,77 @@ func manyAddresses(r *rig) {
 // lostInterface cuts that of two interfaces on one LAN which announces.
 func lostInterface(r *rig) {
 	ctx := r.Context()
+	a, owner, _ := r.onSecondCard("second", "10.10.0.200-10.10.0.204")
+	n := r.node(owner)
+	r.must(n.Cut(ctx, "eth1"))
+	r.awaitOwners([]string{owner}, a)
+	r.reachSteadily("lan", web(a))
+}
+
+// onSecondCard announces a Service on the second card of each node, and returns its address and owner.
+// The gossip goes over the first.
+func (r *rig) onSecondCard(name, addresses string) (netip.Addr, string, *corev1.Service) {
+	r.Helper()
+	ctx := r.Context()
 	for _, n := range r.lab.Nodes() {
 		r.must(n.Restore(ctx, "eth1"))
 		r.Cleanup(func() {
-			if err := n.Cut(context.Background(), "eth1"); err != nil {
+			if err := errors.Join(n.Mend(context.Background(), "eth1"), n.Cut(context.Background(), "eth1")); err != nil {
 				r.Error(err)
 			}
 		})
 	}
-	r.backend("second", backendNode)
-	r.poolOf("second", v1alpha1.ReclaimRetain, "10.10.0.200-10.10.0.209")
-	r.advertise("second", v1alpha1.L2AdvertisementSpec{IPAddressPools: []string{"second"}, Interfaces: []string{"eth1"}})
-	a := r.expose(service("second", "second"), 1)[0]
+	r.backend(name, backendNode)
+	r.poolOf(name, v1alpha1.ReclaimRetain, addresses)
+	r.advertise(name, v1alpha1.L2AdvertisementSpec{IPAddressPools: []string{name}, Interfaces: []string{"eth1"}})
+	s := service(name, name)
+	a := r.expose(s, 1)[0]
 	owner := r.awaitOwners(nil, a)[a]
 	answers, err := r.lab.Ask(ctx, witnessHost, askWindow, a)
 	r.must(err)
-	n := r.node(owner)
-	if got := answers.Owners(a); len(got) != 1 || got[0] != n.MACOf("eth1") {
-		r.Fatalf("%s is at %v, want eth1 of %s (%s)", a, got, owner, n.MACOf("eth1"))
+	if got := answers.Owners(a); len(got) != 1 || got[0] != r.node(owner).MACOf("eth1") {
+		r.Fatalf("%s is at %v, want eth1 of %s", a, got, owner)
 	}
 	r.reachSteadily("lan", web(a))
-	r.must(n.Cut(ctx, "eth1"))
-	r.awaitOwners([]string{owner}, a)
+	return a, owner, s
+}
+
+// deafInterface loses all frames of the interface that announces, whose link stays up, while the
+// gossip goes over another.
+func deafInterface(r *rig) {
+	r.deafen("deaf", "10.10.0.220-10.10.0.224", lab.LoseSent, lab.LoseReceived)
+}
+
+// muteInterface loses only what that interface sends.
+func muteInterface(r *rig) { r.deafen("mute", "10.10.0.225-10.10.0.229", lab.LoseSent) }
+
+// deafen has another node answer when the interface of the owner loses frames, and nobody give it
+// back. When those of all nodes do, nothing moves, and the Service says why it is not there.
+func (r *rig) deafen(name, addresses string, losses ...lab.Loss) {
+	ctx := r.Context()
+	a, owner, s := r.onSecondCard(name, addresses)
+	lose := func(n *lab.Node) {
+		for _, l := range losses {
+			r.must(n.Lose(ctx, l, "eth1"))
+		}
+	}
+	n := r.node(owner)
+	lose(n)
+	next := r.awaitOwners([]string{owner}, a)[a]
+	r.reachSteadily("lan", web(a))
+	r.awaitReason(s, v1alpha1.ReasonAnnounced, next)
+	r.must(n.Mend(ctx, "eth1"))
+	r.oneOwnerThatStays(a)
+	r.awaitOwners(announcers(next), a)
+	for _, n := range r.lab.Nodes() {
+		lose(n)
+	}
+	r.awaitReason(s, v1alpha1.ReasonInterfaceDeaf, next, "eth1")
+	for _, n := range r.lab.Nodes() {
+		r.must(n.Mend(ctx, "eth1"))
+	}
+	r.awaitOwners(announcers(next), a)
+	r.awaitReason(s, v1alpha1.ReasonAnnounced, next)
 	r.reachSteadily("lan", web(a))
 }
 

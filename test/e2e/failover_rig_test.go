@@ -344,16 +344,18 @@ func (r *rig) gather(node string, addresses ...netip.Addr) {
 	}
 }
 
-// awaitReason waits until Announced has this reason, whatever its status, and returns the message.
-func (r *rig) awaitReason(s *corev1.Service, reason v1alpha1.Reason) string {
+// awaitReason waits until Announced has this reason, whatever its status, and a message with these words,
+// and returns the message.
+func (r *rig) awaitReason(s *corev1.Service, reason v1alpha1.Reason, words ...string) string {
 	r.Helper()
 	var message string
-	r.patiently(fmt.Sprintf("%s has the reason %s", s.Name, reason), func(ctx context.Context) error {
+	r.patiently(fmt.Sprintf("%s has the reason %s, with %v", s.Name, reason, words), func(ctx context.Context) error {
 		if err := r.get(ctx, s); err != nil {
 			return err
 		}
 		for _, c := range s.Status.Conditions {
-			if c.Type == v1alpha1.ConditionAnnounced && c.Reason == string(reason) {
+			lacks := slices.ContainsFunc(words, func(w string) bool { return !strings.Contains(c.Message, w) })
+			if c.Type == v1alpha1.ConditionAnnounced && c.Reason == string(reason) && !lacks {
 				message = c.Message
 				return nil
 			}

@@ -49,6 +49,8 @@ func scenarios() []scenario {
 		{"a node with many addresses is replaced for all of them", manyAddresses},
 		{"a node that reboots is replaced and takes nothing back", rebootNode},
 		{"the loss of an interface moves what it announced", lostInterface},
+		{"an interface that loses all frames is replaced though its link is up", deafInterface},
+		{"an interface whose frames do not arrive is replaced too", muteInterface},
 		{"both families of a Service move together", bothFamilies},
 
 		{"a speaker that stops and starts moves nothing", terminatedSpeaker},
