@@ -104,6 +104,54 @@ func manyAddresses(r *rig) {
 	}
 }
 
+// standsApart has a node share no network with the others: nobody is taken for dead for it, and its
+// addresses are taken over when it is, after the grace period.
+func standsApart(r *rig) {
+	ctx := r.Context()
+	const network = "198.18.1.0/28"
+	r.gracePeriod(shortGrace)
+	n := r.node("n3")
+	r.Cleanup(func() {
+		if err := n.StandTogether(context.Background()); err != nil {
+			r.Error(err)
+		}
+	})
+	r.must(n.StandApart(ctx))
+	r.backend("apart", backendNode)
+	r.poolOf("apart", v1alpha1.ReclaimRetain, network)
+	r.advertise("apart", v1alpha1.L2AdvertisementSpec{IPAddressPools: []string{"apart"}})
+	_, err := r.lab.Exec(ctx, "lan", "ip", "route", "replace", network, "dev", "eth0")
+	r.must(err)
+	var all []netip.Addr
+	for i := range 6 {
+		s := service(fmt.Sprintf("apart-%d", i), "apart")
+		s.Spec.Selector = map[string]string{"app": "apart"}
+		all = append(all, r.expose(s, 1)[0])
+	}
+	var its, others []netip.Addr
+	for a, owner := range r.awaitOwners(nil, all...) {
+		r.reachSteadily("lan", web(a))
+		if owner == n.Name {
+			its = append(its, a)
+		} else {
+			others = append(others, a)
+		}
+	}
+	if len(its) == 0 || len(others) == 0 {
+		r.Fatalf("%s owns %v of %v: this test needs two owners", n.Name, its, all)
+	}
+	c := r.watch(all...)
+	c.observe(500)
+	c.allFine()
+	unaffected := r.watch(others...)
+	r.must(n.PowerOff(ctx))
+	r.awaitOwners([]string{n.Name}, its...)
+	for _, a := range its {
+		r.reachSteadily("lan", web(a))
+	}
+	unaffected.allFine()
+}
+
 // lostInterface cuts that of two interfaces on one LAN which announces.
 func lostInterface(r *rig) {
 	ctx := r.Context()

@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ballast-lb/ballast/api/v1alpha1"
+	"github.com/ballast-lb/ballast/test/lab"
 )
 
 func excludeLabel(r *rig) {
@@ -86,6 +87,41 @@ func localRollingUpdate(r *rig) {
 		r.Errorf("%s is at %s, where there is no pod", a, owner)
 	}
 	c.noneFailed()
+}
+
+// localWithoutAPI moves the only pod of a Local Service to another node while the owner has no API server, and so does
+// not hear of it: each of the two is the only one that can own the address, by what it knows.
+func localWithoutAPI(r *rig) {
+	ctx := r.Context()
+	const block, movesMax = "local_api", 10
+	old := r.backend("unaware", "n1")
+	a := r.expose(local(service("unaware", "lan")), 1)[0]
+	r.awaitOwners(announcers("n1"), a)
+	r.reachSteadily("lan", web(a))
+	r.Cleanup(func() {
+		if err := r.lab.Unblock(context.Background(), block); err != nil {
+			r.Error(err)
+		}
+	})
+	cable := r.lab.Cables(lab.FirstLAN, "n1")
+	r.must(r.lab.Block(ctx, block, lab.Lane{From: cable, Match: "tcp dport 6443"}, lab.Lane{To: cable, Match: "tcp sport 6443"}))
+	c := r.watch(a)
+	r.backend("unaware", "n2")
+	r.must(old.Remove(ctx))
+	r.awaitOwners(announcers("n2"), a)
+	c.observe(2000)
+	if got := c.moves(a); len(got) > movesMax || len(got) == 0 {
+		r.Errorf("%s moved %d times: %v", a, len(got), got)
+	}
+	stays := r.watch(a)
+	if stays.owners[a] != "n2" {
+		r.Errorf("%s is at %s, where there is no pod", a, stays.owners[a])
+	}
+	stays.observe(500)
+	r.must(r.lab.Unblock(ctx, block))
+	r.settle()
+	stays.observe(500)
+	stays.allFine()
 }
 
 // preference lets a preferred node return: it gets its addresses back, but not at once.

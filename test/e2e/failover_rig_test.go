@@ -32,6 +32,8 @@ const (
 	witnessHost = "witness"
 	// askWindow is for how long answers to one question are collected.
 	askWindow = 150 * time.Millisecond
+	// shortGrace is a grace period for scenarios that outlast it.
+	shortGrace = 5 * time.Second
 )
 
 func newRig(t *testing.T, f *fixture) *rig {
@@ -179,6 +181,22 @@ func (r *rig) node(name string) *lab.Node {
 	return n
 }
 
+// gracePeriod sets how long owners may be silent, for the time of the scenario.
+func (r *rig) gracePeriod(d time.Duration) {
+	r.Helper()
+	set := func(ctx context.Context, value string) error {
+		_, err := r.lab.Kubectl(ctx, "patch", "settings", "default", "--type", "merge",
+			"-p", fmt.Sprintf(`{"spec":{"layer2":{"gracePeriod":%s}}}`, value))
+		return err
+	}
+	r.Cleanup(func() {
+		if err := set(context.Background(), "null"); err != nil {
+			r.Error(err)
+		}
+	})
+	r.must(set(r.Context(), fmt.Sprintf("%q", d)))
+}
+
 // stopAPI stops the API server, at most until the end of the scenario.
 func (r *rig) stopAPI() {
 	r.Helper()
@@ -249,6 +267,19 @@ func (c *clients) noneFailed() {
 	if report.Broken() > 1 {
 		c.r.Errorf("new connections failed: %s", report)
 	}
+}
+
+// moves are the nodes at which an address was said to be, unasked, after it was where it was at the beginning; without
+// repetitions.
+func (c *clients) moves(a netip.Addr) []string {
+	var out []string
+	last := c.owners[a]
+	for _, s := range c.heard.Seen() {
+		if name := c.r.lab.NameOf(s.Owner); s.Address == a && s.Unasked && name != last {
+			out, last = append(out, name), name
+		}
+	}
+	return out
 }
 
 // inFlight is how long a connection takes that neither fails nor is held up.

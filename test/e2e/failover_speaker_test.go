@@ -128,6 +128,27 @@ func throttledSpeakers(r *rig) {
 	c.allFine()
 }
 
+// standingSpeaker stands still until others own what it had, and goes on.
+func standingSpeaker(r *rig) {
+	r.gracePeriod(shortGrace)
+	addresses := r.serve("standing", 6)
+	owner, its, other := split(r.awaitOwners(nil, addresses...), addresses)
+	if !other.IsValid() {
+		r.Fatalf("all of %v are at %s: this test needs two owners", addresses, owner)
+	}
+	speaker := r.process("speaker-" + owner)
+	r.Cleanup(func() { _ = speaker.Resume() })
+	unaffected := r.watch(other)
+	r.must(speaker.Pause())
+	r.awaitOwners([]string{owner}, its...)
+	c := r.watch(its...)
+	c.observe(500)
+	r.must(speaker.Resume())
+	c.observe(1000)
+	c.allFine()
+	unaffected.allFine()
+}
+
 // startedWithoutAPI: it cannot know what there is, and is silent; another node answers for it.
 func startedWithoutAPI(r *rig) {
 	ctx := r.Context()

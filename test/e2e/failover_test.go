@@ -51,6 +51,7 @@ func scenarios() []scenario {
 		{"the loss of an interface moves what it announced", lostInterface},
 		{"an interface that loses all frames is replaced though its link is up", deafInterface},
 		{"an interface whose frames do not arrive is replaced too", muteInterface},
+		{"a node that shares no network with others is replaced, and nobody else", standsApart},
 		{"both families of a Service move together", bothFamilies},
 
 		{"a speaker that stops and starts moves nothing", terminatedSpeaker},
@@ -59,15 +60,19 @@ func scenarios() []scenario {
 		{"a restart of all speakers one by one moves nothing", rollingRestart},
 		{"a crash of all speakers at once moves nothing", allKilled},
 		{"speakers that hardly get to run move nothing", throttledSpeakers},
+		{"a speaker that stood still says nothing of what it has lost", standingSpeaker},
 
 		{"the exclude label hands over without a failed connection", excludeLabel},
 		{"the drain annotation hands over without a failed connection", drainAnnotation},
 		{"the deletion of the Node hands over without a failed connection", deletedNode},
 		{"a rolling update of a Local Service fails no connection", localRollingUpdate},
+		{"a Local Service whose owner cannot know that the pod moved ends where the pod is", localWithoutAPI},
 		{"a preference moves an address only after a while", preference},
 		{"rebalance evens the nodes out", rebalance},
 
 		{"a partition ends with one owner", partition},
+		{"a node and a host cut off for a moment keep nothing that they took", shortCut},
+		{"a speaker that starts behind a firewall that rejects gossip owns nothing", gossipRejected},
 		{"a node that cannot send is replaced", sendingLost},
 		{"a node that cannot receive is replaced", receivingLost},
 		{"blocked gossip alone moves nothing", gossipBlocked},

@@ -126,6 +126,19 @@ func (n *Node) ResetMask(ctx context.Context, bits int) error {
 	return errors.Join(err, n.ns.ip(ctx, n.lab.routes(n.Host)...))
 }
 
+// StandApart has eth0 of the node share no network with anybody, though all its frames arrive, as in some data centers:
+// its IPv4 address is a network of its own, with a route to the others, and it has no IPv6. StandTogether undoes it.
+func (n *Node) StandApart(ctx context.Context) error {
+	err := n.ns.sysctl(map[string]string{"net.ipv6.conf.eth0.disable_ipv6": "1"})
+	return errors.Join(err, n.SetMask(ctx, 32), n.ns.ip(ctx, fmt.Sprintf("route replace %s dev eth0", lanV4)))
+}
+
+// StandTogether undoes StandApart.
+func (n *Node) StandTogether(ctx context.Context) error {
+	err := n.ns.sysctl(map[string]string{"net.ipv6.conf.eth0.disable_ipv6": "0"})
+	return errors.Join(err, n.ns.ip(ctx, fmt.Sprintf("addr replace %s dev eth0 nodad", n.ports[0].v6)), n.ResetMask(ctx, 32))
+}
+
 // Renumber gives the node another IPv4 address in place of the one it has, on eth0 and in the Node's status. The
 // address it had at first undoes it.
 func (n *Node) Renumber(ctx context.Context, to netip.Addr) error {
@@ -140,7 +153,8 @@ func (n *Node) Renumber(ctx context.Context, to netip.Addr) error {
 	errs := []error{n.ns.ip(ctx, n.lab.routes(n.Host)...)}
 	for _, h := range n.lab.allHosts() {
 		if h != n.Host && (n.lab.opts.isNode(h.Name) || h.Name == "cp") {
-			errs = append(errs, h.ns.ip(ctx, fmt.Sprintf("route replace %s via %s", pods, to)))
+			// Also if the mask of that host says that it is not on its network.
+			errs = append(errs, h.ns.ip(ctx, fmt.Sprintf("route replace %s via %s dev eth0 onlink", pods, to)))
 		}
 	}
 	errs = append(errs, n.publishAddresses(ctx))
