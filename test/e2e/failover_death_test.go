@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"syscall"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -112,37 +114,35 @@ func standsApart(r *rig) {
 	r.gracePeriod(shortGrace)
 	n := r.node("n3")
 	r.Cleanup(func() {
-		if err := n.StandTogether(context.Background()); err != nil {
+		if err := n.Renumber(context.Background(), n.IPv4); err != nil {
 			r.Error(err)
 		}
 	})
-	r.must(n.StandApart(ctx))
 	r.backend("apart", backendNode)
 	r.poolOf("apart", v1alpha1.ReclaimRetain, network)
 	r.advertise("apart", v1alpha1.L2AdvertisementSpec{IPAddressPools: []string{"apart"}})
 	_, err := r.lab.Exec(ctx, "lan", "ip", "route", "replace", network, "dev", "eth0")
 	r.must(err)
-	var all []netip.Addr
-	for i := range 6 {
-		s := service(fmt.Sprintf("apart-%d", i), "apart")
+	expose := func(name string) netip.Addr {
+		s := service(name, "apart")
 		s.Spec.Selector = map[string]string{"app": "apart"}
-		all = append(all, r.expose(s, 1)[0])
+		return r.expose(s, 1)[0]
 	}
-	var its, others []netip.Addr
-	for a, owner := range r.awaitOwners(nil, all...) {
+	its := []netip.Addr{expose("apart-0"), expose("apart-1"), expose("apart-2")}
+	r.gather(n.Name, its...)
+	others := []netip.Addr{expose("apart-3"), expose("apart-4")} // of those who own less
+	r.awaitOwners([]string{n.Name}, others...)
+	all := slices.Concat(its, others)
+	r.must(n.StandApart(ctx))
+	r.must(r.process("speaker-"+n.Name).Restart(ctx, syscall.SIGTERM)) // its connection to the API server came from elsewhere
+	r.awaitOwners(nil, all...)
+	for _, a := range all {
 		r.reachSteadily("lan", web(a))
-		if owner == n.Name {
-			its = append(its, a)
-		} else {
-			others = append(others, a)
-		}
-	}
-	if len(its) == 0 || len(others) == 0 {
-		r.Fatalf("%s owns %v of %v: this test needs two owners", n.Name, its, all)
 	}
 	c := r.watch(all...)
 	c.observe(500)
 	c.allFine()
+	r.awaitOwners(announcers(n.Name), its...)
 	unaffected := r.watch(others...)
 	r.must(n.PowerOff(ctx))
 	r.awaitOwners([]string{n.Name}, its...)

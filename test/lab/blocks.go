@@ -126,19 +126,6 @@ func (n *Node) ResetMask(ctx context.Context, bits int) error {
 	return errors.Join(err, n.ns.ip(ctx, n.lab.routes(n.Host)...))
 }
 
-// StandApart has eth0 of the node share no network with anybody, though all its frames arrive, as in some data centers:
-// its IPv4 address is a network of its own, with a route to the others, and it has no IPv6. StandTogether undoes it.
-func (n *Node) StandApart(ctx context.Context) error {
-	err := n.ns.sysctl(map[string]string{"net.ipv6.conf.eth0.disable_ipv6": "1"})
-	return errors.Join(err, n.SetMask(ctx, 32), n.ns.ip(ctx, fmt.Sprintf("route replace %s dev eth0", lanV4)))
-}
-
-// StandTogether undoes StandApart.
-func (n *Node) StandTogether(ctx context.Context) error {
-	err := n.ns.sysctl(map[string]string{"net.ipv6.conf.eth0.disable_ipv6": "0"})
-	return errors.Join(err, n.ns.ip(ctx, fmt.Sprintf("addr replace %s dev eth0 nodad", n.ports[0].v6)), n.ResetMask(ctx, 32))
-}
-
 // Renumber gives the node another IPv4 address in place of the one it has, on eth0 and in the Node's status. The
 // address it had at first undoes it.
 func (n *Node) Renumber(ctx context.Context, to netip.Addr) error {
@@ -159,6 +146,19 @@ func (n *Node) Renumber(ctx context.Context, to netip.Addr) error {
 	}
 	errs = append(errs, n.publishAddresses(ctx))
 	return errors.Join(errs...)
+}
+
+// StandApart has eth0 of the node on an IPv4 network of its own, as in a rack of its own: it shares none with anybody.
+// Routes lead there and back. It keeps its IPv6 address, by which nobody is asked for. Renumber undoes it, as it does
+// itself.
+func (n *Node) StandApart(ctx context.Context) error {
+	errs := []error{n.ns.ip(ctx, fmt.Sprintf("route replace %s dev eth0", lanV4))}
+	for _, h := range n.lab.allHosts() {
+		if h != n.Host && h.ports[0].bridge == lanBridge {
+			errs = append(errs, h.ns.ip(ctx, fmt.Sprintf("route replace %s dev eth0", rackV4)))
+		}
+	}
+	return errors.Join(append(errs, n.Renumber(ctx, at(rackV4, firstNodeOctet+n.number).Addr()))...)
 }
 
 // publishAddresses writes the Node's addresses, as a kubelet does at once.

@@ -81,6 +81,8 @@ var (
 
 	otherV4 = netip.MustParsePrefix("10.30.0.0/24")
 	otherV6 = netip.MustParsePrefix("fd00:30::/64")
+	// rackV4 is where StandApart puts nodes.
+	rackV4 = netip.MustParsePrefix("10.40.0.0/24")
 )
 
 const (
