@@ -4,8 +4,10 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,9 +15,14 @@ import (
 	"github.com/ballast-lb/ballast/test/storm"
 )
 
-// TestStorm breaks a lab of its own at random, from fixed seeds, and looks at what has become of it after each calm:
-// every address has one owner, its Service names that node, and a client reaches it. What happens meanwhile, and for
-// how long, is judged by `bin/bench storm`, which also replays these rounds: bin/bench storm --seed N --round M.
+// patience is what a busy machine may add to a bound of the judge before TestStorm takes it for a fault. The witness's
+// own delays have been forgiven by then.
+const patience = 10 * time.Second
+
+// TestStorm breaks a lab of its own at random, from fixed seeds. Meanwhile no address may have two owners or none, and
+// no condition be untrue, for much longer than what goes on excuses; and after each calm every address has one owner,
+// its Service names that node, and a client reaches it. `bin/bench storm --seed N --round 0` replays a round and is
+// strict about times.
 func TestStorm(t *testing.T) {
 	o := storm.Options("e2esto")
 	o.DownOnSignal = true
@@ -35,19 +42,27 @@ func TestStorm(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, seed := range []uint64{1, 6, 11} {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
-		_, err := bed.Round(ctx, seed, 0)
-		if err == nil {
-			err = lab.Poll(ctx, time.Minute, "all is well again", bed.Well)
-		}
-		cancel()
-		if err != nil {
+	for _, seed := range []uint64{6, 10, 11} {
+		if err := weather(t.Context(), bed, seed); err != nil {
 			faults, _ := storm.Plan(seed, 0)
-			for _, line := range storm.Describe(faults) {
-				t.Log(line)
-			}
-			t.Fatalf("seed %d, round 0: %v\n%s", seed, err, l.Diagnostics())
+			t.Fatalf("seed %d, round 0: %v\n%s\n%s", seed, err, strings.Join(storm.Describe(faults), "\n"), l.Diagnostics())
 		}
 	}
+}
+
+// weather runs the first round of a seed, and returns what was wrong in it and after it.
+func weather(ctx context.Context, bed *storm.Bed, seed uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	seen, err := bed.Round(ctx, seed, 0)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, v := range storm.Judge(seen) {
+		if v.Excess() > patience {
+			errs = append(errs, errors.New(v.String()))
+		}
+	}
+	return errors.Join(append(errs, lab.Poll(ctx, time.Minute, "all is well again", bed.Well))...)
 }
