@@ -14,6 +14,9 @@ const (
 	// twoLimit is how long two nodes may answer after any fault began or ended: owners who hear each other settle it
 	// within a second of the first frame, and a planned move makes before it breaks.
 	twoLimit = time.Second
+	// yieldAlone and yieldBehind are how long they may where neither hears what the other claims: if one of them hears no
+	// speaker at all, and otherwise. Rule 11 of ADR 25 says 2 and 8 s, after each has noticed.
+	yieldAlone, yieldBehind = 4 * time.Second, 10 * time.Second
 	// conditionLimit is how long a condition may be untrue while a speaker that knows better can write it.
 	conditionLimit = 5 * time.Second
 	// conditionWithoutAPI: nobody who knows can write it. A Speaker is called Unknown after 90 s, then the controller
@@ -113,6 +116,18 @@ func (f Fault) unheard(node string) bool {
 		return f.concerns(node) && f.on(lab.FirstLAN)
 	}
 	return false
+}
+
+// blocks says whether gossip does not get through between two nodes though frames do, and whether one of them then hears
+// no speaker at all.
+func (f Fault) blocks(a, b string) (blocked, alone bool) {
+	switch f.Kind {
+	case GossipDropped, GossipRejected:
+		return f.concerns(a) || f.concerns(b), true
+	case GossipSplit:
+		return f.concerns(a) != f.concerns(b), len(f.Nodes) == 1
+	}
+	return false, false
 }
 
 // withoutAPI says whether the node's speaker cannot write.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/ballast-lb/ballast/test/lab"
 )
 
 // Judge returns what was wrong in a round for longer than it may be, in the order of time.
@@ -141,7 +143,8 @@ func (o Observation) judgeNone(t Target) []Violation {
 }
 
 // nobodyCan says whether nobody could answer for the address: no node reaches the network; or its owner's kernel
-// answers while its speaker neither runs nor was heard before, so that none can know that it needs a deputy.
+// answers while its speaker neither runs nor was heard before, so that none can know that it needs a deputy; or it is
+// cut off together with so many that it keeps the address.
 func (o Observation) nobodyCan(t Target, owner string, at time.Duration) bool {
 	all := true
 	for _, n := range announcers() {
@@ -151,7 +154,20 @@ func (o Observation) nobodyCan(t Target, owner string, at time.Duration) bool {
 	}
 	away := o.any(at, func(f Fault) bool { return f.awaySpeaker(owner) })
 	unheard := o.any(at, func(f Fault) bool { return f.unheard(owner) })
-	return all || away && unheard
+	return all || away && unheard || o.cutOff(t.LAN, owner, at)
+}
+
+// cutOff says whether an owner on the other side of a cut of the network without gossip keeps what it owns, since its
+// speaker is heard and too few nodes are left on the witness's side: no more than half, and no gateway is there.
+func (o Observation) cutOff(lan lab.LAN, owner string, at time.Duration) bool {
+	mute := func(n string, lan lab.LAN) bool { return o.any(at, func(f Fault) bool { return f.mute(n, lan) }) }
+	left := 1 // n1, which never fails
+	for _, n := range announcers() {
+		if !mute(n, lan) {
+			left++
+		}
+	}
+	return lan == lab.OtherLAN && mute(owner, lan) && !mute(owner, lab.FirstLAN) && 2*left <= 1+len(announcers())
 }
 
 // lastOwner is who answered last before a time, if it was one.
@@ -192,6 +208,7 @@ func (o Observation) judgeTwo(t Target) []Violation {
 		}) {
 			bound = twoLimit
 		}
+		bound = max(bound, o.yielding(p, owners))
 		bound += o.late(p) + o.standing(p, func(at time.Duration) bool {
 			return o.any(at, func(f Fault) bool { return f.parts(owners[0], owners[len(owners)-1]) })
 		})
@@ -202,6 +219,27 @@ func (o Observation) judgeTwo(t Target) []Violation {
 		}
 	}
 	return out
+}
+
+// yielding is for how long several nodes may answer because their gossip is blocked at the time.
+func (o Observation) yielding(p Period, owners []string) time.Duration {
+	var bound time.Duration
+	for _, h := range o.Happenings {
+		if h.Began >= p.To || p.From >= h.Ended {
+			continue
+		}
+		for i, a := range owners {
+			for _, b := range owners[i+1:] {
+				switch blocked, alone := h.Fault.blocks(a, b); {
+				case blocked && alone:
+					bound = max(bound, yieldAlone)
+				case blocked:
+					bound = max(bound, yieldBehind)
+				}
+			}
+		}
+	}
+	return bound
 }
 
 // ownersIn are all who answered in a time, sorted.
@@ -329,6 +367,8 @@ func (o Observation) conditionRow(service string, targets []Target, row []Readin
 			bound = conditionWithoutAPI
 		}
 	}
+	named := row[0].Node
+	bound += o.standing(p, func(at time.Duration) bool { return o.cutOff(targets[0].LAN, named, at) })
 	if p.To-p.From <= bound+time.Second { // as seldom as it is read
 		return Violation{}, false
 	}

@@ -122,6 +122,30 @@ func TestJudge(t *testing.T) {
 			faults: []Happening{on(happening(PairParted, 10, 30, "n2", "n3"), first)},
 			spans:  spans(from(0, "n2"), from(11, "n2", "n3"), from(30.8, "n2")),
 		},
+		"of two whose gossip is blocked the one that hears no speaker yields": {
+			faults: []Happening{happening(GossipDropped, 5, 40, "n2")},
+			spans:  spans(from(0, "n2"), from(11, "n2", "n3"), from(14.5, "n3")),
+		},
+		"it does not": {
+			faults: []Happening{happening(GossipDropped, 5, 40, "n2")},
+			spans:  spans(from(0, "n2"), from(11, "n2", "n3"), from(18, "n3")), want: []Finding{TwoOwners},
+		},
+		"of two that hear others one yields later": {
+			faults: []Happening{happening(GossipSplit, 5, 40, "n2", "n4")},
+			spans:  spans(from(0, "n2"), from(11, "n2", "n3"), from(20, "n3")),
+		},
+		"of two on the same side one yields at once": {
+			faults: []Happening{happening(GossipSplit, 5, 40, "n2", "n3")},
+			spans:  spans(from(0, "n2"), from(11, "n2", "n3"), from(20, "n3")), want: []Finding{TwoOwners},
+		},
+		"who is cut off together with half of all on the network without gossip keeps its address": {
+			faults: []Happening{on(happening(Split, 10, 40, "n2", "n3", "n4"), other)}, lan: other,
+			spans: spans(from(0, "n2"), from(10), from(40, "n2")), readings: said(1, 60, names("n2")),
+		},
+		"who is cut off together with fewer does not": {
+			faults: []Happening{on(happening(Split, 10, 40, "n2", "n3"), other)}, lan: other,
+			spans: spans(from(0, "n2"), from(10), from(40, "n2")), want: []Finding{NoOwner},
+		},
 		"a third node may not": {
 			faults: []Happening{on(happening(PairParted, 10, 30, "n2", "n4"), first)},
 			spans:  spans(from(0, "n2"), from(11, "n2", "n3"), from(30, "n2")), want: []Finding{TwoOwners},
