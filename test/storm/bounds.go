@@ -118,14 +118,16 @@ func (f Fault) unheard(node string) bool {
 	return false
 }
 
-// blocks says whether gossip does not get through between two nodes though frames do, and whether one of them then hears
-// no speaker at all.
+// blocks says whether gossip does not get through between two nodes, though frames do on some network, and whether one
+// of them then hears no speaker at all.
 func (f Fault) blocks(a, b string) (blocked, alone bool) {
 	switch f.Kind {
 	case GossipDropped, GossipRejected:
 		return f.concerns(a) || f.concerns(b), true
-	case GossipSplit:
-		return f.concerns(a) != f.concerns(b), len(f.Nodes) == 1
+	case CableCut, SendsNothing, ReceivesNothing:
+		return f.on(lab.FirstLAN) && (f.concerns(a) || f.concerns(b)), true
+	case GossipSplit, Split:
+		return f.on(lab.FirstLAN) && f.concerns(a) != f.concerns(b), len(f.Nodes) == 1
 	}
 	return false, false
 }

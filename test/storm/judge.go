@@ -221,11 +221,11 @@ func (o Observation) judgeTwo(t Target) []Violation {
 	return out
 }
 
-// yielding is for how long several nodes may answer because their gossip is blocked at the time.
+// yielding is for how long several nodes may answer because their gossip is blocked at the time, and not just whole again.
 func (o Observation) yielding(p Period, owners []string) time.Duration {
 	var bound time.Duration
 	for _, h := range o.Happenings {
-		if h.Began >= p.To || p.From >= h.Ended {
+		if h.Began >= p.To || p.From+lead >= h.Ended {
 			continue
 		}
 		for i, a := range owners {

@@ -130,6 +130,10 @@ func TestJudge(t *testing.T) {
 			faults: []Happening{happening(GossipDropped, 5, 40, "n2")},
 			spans:  spans(from(0, "n2"), from(11, "n2", "n3"), from(18, "n3")), want: []Finding{TwoOwners},
 		},
+		"who is cut off from the network of the gossip yields on the other": {
+			faults: []Happening{on(happening(CableCut, 5, 40, "n2"), first)}, lan: other,
+			spans: spans(from(0, "n2"), from(11, "n2", "n3"), from(14.5, "n3")),
+		},
 		"of two that hear others one yields later": {
 			faults: []Happening{happening(GossipSplit, 5, 40, "n2", "n4")},
 			spans:  spans(from(0, "n2"), from(11, "n2", "n3"), from(20, "n3")),
