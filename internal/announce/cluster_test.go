@@ -46,6 +46,10 @@ type simulated struct {
 	// dead is the whole node, away only its speaker.
 	dead, away bool
 	side       int
+	// segment is the part of the LAN that it is in; the gossip takes another way.
+	segment int
+	// missed are the places that it asked in vain.
+	missed []announce.Place
 	// seen is how it sees the others.
 	seen    map[name.NodeName]announce.Member
 	answers map[netip.Addr]bool
@@ -64,6 +68,9 @@ type simulated struct {
 func (x *simulated) hears(o *simulated) bool {
 	return x.side == o.side && x.island == o.island && !x.dead && !o.dead && !x.away && !o.away
 }
+
+// answersTo says whether the kernel of a node that is not dead answers another one on the LAN.
+func (x *simulated) answersTo(o *simulated) bool { return x.side == o.side && x.segment == o.segment }
 
 // letter is what reaches a node at some time; without facts it is a measurement of its quorum.
 type letter struct {
@@ -129,14 +136,14 @@ func (c *cluster) quorum(x *simulated, suspects ...name.NodeName) announce.Quoru
 	answer := 0
 	for _, o := range c.nodes {
 		switch {
-		case o.dead || o.side != x.side:
+		case o.dead || !o.answersTo(x):
 		case slices.Contains(suspects, o.name):
 			said.Answered = append(said.Answered, o.name)
 		default:
 			answer++
 		}
 	}
-	gateway := x.side == c.gateway
+	gateway := x.side+x.segment == c.gateway // there are either sides or segments
 	said.Has, said.Witness = 2*answer > len(c.nodes) || gateway && 2*answer == len(c.nodes), answer > 1 || gateway
 	return said
 }

@@ -64,6 +64,9 @@ type SelfKnown struct {
 	Stale bool
 	// Conflicts are other hosts that answer for what this node answers for.
 	Conflicts []Conflict
+	// Missed are places of other nodes that did not answer this node on the LAN when it asked often
+	// enough, sorted.
+	Missed []Place
 }
 
 // NamespacesKnown is the fact that the cluster has exactly these namespaces, with their labels.
@@ -128,6 +131,7 @@ func (s *State) form(keys []name.ServiceKey, now time.Time, t *touched) {
 			s.wait(u, time.Time{})
 			s.measure(u, nil)
 			s.deputize(u, "")
+			s.announce(u, nil)
 		}
 	}
 	for _, key := range keys {

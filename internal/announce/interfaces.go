@@ -29,14 +29,14 @@ func (i *Interface) onLink(a netip.Addr) int {
 	return longest
 }
 
-// fits says whether a node has an interface for an address that is not deaf.
+// fits says whether a node has an interface for an address that is neither deaf nor cut off.
 func (w wanted) fits(n *Node) bool {
 	return slices.ContainsFunc(w.interfaces(n), func(i string) bool { return !n.deaf(i) })
 }
 
-// deaf says whether an interface of a node is deaf.
+// deaf says whether an interface of a node is deaf or cut off.
 func (n *Node) deaf(name string) bool {
-	return slices.ContainsFunc(n.Interfaces, func(i Interface) bool { return i.Name == name && i.Deaf })
+	return slices.ContainsFunc(n.Interfaces, func(i Interface) bool { return i.Name == name && (i.Deaf || i.Cut) })
 }
 
 // interfaces returns on which interfaces a node may answer for an address under any of the
@@ -102,7 +102,7 @@ func (w wanted) compare(n *Node, x, y *Interface) int {
 	)
 }
 
-// deafness is 1 for an interface that is deaf.
+// deafness is 1 for an interface that is deaf; whether one is cut off its node does not know, which chooses.
 func deafness(i *Interface) int {
 	if i.Deaf {
 		return 1

@@ -100,6 +100,7 @@ func (s *State) complete(n *Node) {
 			n.Drain = leaving
 		}
 	}
+	s.cut(n)
 }
 
 // leaving and deleted are the drain signals of a speaker that stops for good, and, to the own

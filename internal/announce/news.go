@@ -20,6 +20,9 @@ type Report struct {
 	Proxy      ProxyState  `json:"p"`
 	// Leaving says that the speaker is about to stop for good.
 	Leaving bool `json:"l,omitempty"`
+	// Missed are places of other nodes that do not answer this node on the LAN, sorted. A speaker of the
+	// version before neither says nor hears that.
+	Missed []Place `json:"m,omitempty"`
 }
 
 // believable says whether a number can be one that a speaker came to that had reported as often as
@@ -69,6 +72,10 @@ func DecodeNews(b []byte) (News, error) {
 		n.Digest = nil
 	}
 	n.Delivering = slices.DeleteFunc(n.Delivering, func(d Delivering) bool { return d.Node == "" || len(d.Services) == 0 })
+	for i := range n.Reports {
+		r := &n.Reports[i]
+		r.Missed = slices.DeleteFunc(r.Missed, func(p Place) bool { return p.Node == "" || p.Interface == "" })
+	}
 	return n, nil
 }
 
@@ -109,7 +116,7 @@ func (f Heard) tell(s *State, now time.Time, t *touched) {
 	for _, d := range f.News.Delivering {
 		s.listen(d, now, t)
 	}
-	changed := false
+	changed, missed := false, false
 	for _, r := range f.News.Reports {
 		if before, known := s.reports[r.Node]; known && before.Number >= r.Number || !r.believable(before.Number) {
 			continue
@@ -118,8 +125,13 @@ func (f Heard) tell(s *State, now time.Time, t *touched) {
 			s.report(r.Number) // of an earlier run of this speaker: ours must be newer
 			continue
 		}
+		missed = missed || !slices.Equal(s.reports[r.Node].Missed, r.Missed)
 		s.reports[r.Node], changed = r, true
 		learned.Reports = append(learned.Reports, r)
+	}
+	if missed {
+		s.version++
+		s.report(0) // what this node misses may be to be told now
 	}
 	if changed {
 		s.merge(now, t)
@@ -184,6 +196,7 @@ func (s *State) report(after uint64) {
 	r := Report{
 		Node: s.view.Self, Number: max(before.Number, after) + 1,
 		Interfaces: s.self.Interfaces, Proxy: s.self.Proxy, Leaving: s.self.Leaving,
+		Missed: s.missed(),
 	}
 	same := r
 	same.Number = before.Number

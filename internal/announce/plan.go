@@ -55,6 +55,8 @@ type Plans struct {
 	Announced netip.Addr
 	// BGP says that nodes announce something of it by BGP.
 	BGP bool
+	// Places are where its owner announces it in layer 2, each once.
+	Places []Place
 	// Deputizes is the owner in whose place the view's node answers, or empty.
 	Deputizes name.NodeName
 	// Measure are the own node's interfaces on which the quorum is to be measured, since a claim
@@ -74,7 +76,7 @@ type Plans struct {
 //  3. Some endpoint must be ready or, if none is anywhere, terminating but serving.
 //  4. A node must be selected, wanted by load balancers, not drained, with a working network,
 //     a service proxy that is ready and, for externalTrafficPolicy Local, with such an endpoint.
-//  5. Layer 2: it has an interface that is up, not deaf unless all are, and suits every address. While any Node is on a
+//  5. Layer 2: it has an interface that is up, neither deaf nor cut off unless all are, and suits every address. While any Node is on a
 //     network that contains the address, only such nodes do, unless globs name interfaces.
 //  6. Layer 2: of the nodes that are so for each Service of the unit that is announced, and
 //     whose speaker lives, one owns the unit: see election.Decide.
@@ -106,6 +108,7 @@ func Plan(u Unit, v *View, now time.Time) Plans {
 		if len(l2.announced) > 0 && !plans.Announced.IsValid() {
 			plans.Announced = l2.announced[0]
 		}
+		plans.Places = append(plans.Places, l2.placesOf()...)
 		d := Decision{Owner: l2.owner, Layer2: l2.answers}
 		d.Claimed = l2.owner != "" && (u.Claim.Owner == l2.owner || own.Claim.Owner == l2.owner)
 		if node, ok := v.node(v.Self); ok {
@@ -117,6 +120,8 @@ func Plan(u Unit, v *View, now time.Time) Plans {
 		d.Verdict = v.verdict(s, l2, no2, bgp, noB)
 		plans.Decisions = append(plans.Decisions, d)
 	}
+	slices.SortFunc(plans.Places, Place.Compare)
+	plans.Places = slices.Compact(plans.Places)
 	return plans
 }
 

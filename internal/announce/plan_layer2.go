@@ -216,7 +216,9 @@ func (v *View) own(u *Unit, now time.Time) ownership {
 			common = slices.DeleteFunc(common, func(x option) bool { return o.find(x.node.Name) == nil })
 		}
 	}
-	own.decide(v, v.situation(u, common, now), u, now)
+	situation := v.situation(u, common, now)
+	situation.Cut = situation.Owner == election.Unfit && own.cutOff(v, u.Claim.Owner)
+	own.decide(v, situation, u, now)
 	s := own.situation
 	own.orphaned = (s.Claim.Epoch == 0 || s.Owner == election.Unfit) && len(s.Candidates) > 0
 	switch {

@@ -40,7 +40,7 @@ type QuorumKnown struct {
 // Measurement is a quorum that is to be measured.
 type Measurement struct {
 	Interface string
-	// Suspects are nodes that were found dead or are deaf, and own what others would claim.
+	// Suspects are nodes that were found dead, are deaf or cut off, and own what others would claim.
 	Suspects []name.NodeName
 }
 
@@ -121,11 +121,11 @@ func (q Quorum) counts(suspect name.NodeName, now time.Time) bool {
 	return now.Before(q.At.Add(quorumTime)) && (suspect == "" || slices.Contains(q.Asked, suspect))
 }
 
-// suspect is the owner of a unit if it was found dead, and may not know of it, or if it is deaf: one that
+// suspect is the owner of a unit if it was found dead, and may not know of it, or if it is deaf or cut off: one that
 // answers all the same is about to hear again, as after an outage of the whole network.
 func (v *View) suspect(owner name.NodeName) name.NodeName {
 	n, known := v.node(owner)
-	if known && n.Drain == "" && (n.Health == Dead || slices.ContainsFunc(n.Interfaces, func(i Interface) bool { return i.Deaf })) {
+	if known && n.Drain == "" && (n.Health == Dead || slices.ContainsFunc(n.Interfaces, func(i Interface) bool { return i.Deaf || i.Cut })) {
 		return owner
 	}
 	return ""

@@ -58,7 +58,7 @@ func (c *cluster) listen() {
 
 // known is what a node knows of itself, and who answers for what it owns.
 func (c *cluster) known(x *simulated, n announce.Node) announce.SelfKnown {
-	self := announce.SelfKnown{Settled: true, Proxy: announce.ProxyReady, Interfaces: n.Interfaces}
+	self := announce.SelfKnown{Settled: true, Proxy: announce.ProxyReady, Interfaces: n.Interfaces, Missed: x.missed}
 	for a, o := range x.rivals {
 		if o != "" {
 			self.Conflicts = append(self.Conflicts, announce.Conflict{Address: a, Interface: "eth0", Node: o, Probe: x.blocked[a]})

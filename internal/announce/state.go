@@ -50,8 +50,10 @@ type State struct {
 	stepped time.Time
 	// deputized counts the units of each owner in whose place the own node answers.
 	deputized map[name.NodeName]int
-	claims    claims
-	reports   map[name.NodeName]Report // what nodes say of themselves
+	// places counts the units that are announced at each.
+	places  map[Place]int
+	claims  claims
+	reports map[name.NodeName]Report // what nodes say of themselves
 	// unknown is since when the API has said of nodes that nobody knows whether their speakers live.
 	unknown map[name.NodeName]time.Time
 	// surpass is the number of a report of the own node that others have, from an earlier run.
@@ -96,6 +98,8 @@ type unit struct {
 	// announce something of it by BGP.
 	announced netip.Addr
 	bgp       bool
+	// places are where its owner announces it.
+	places []Place
 }
 
 // NewState returns a State that knows nothing; self is the node to plan for, or "".
@@ -108,6 +112,7 @@ func NewState(self name.NodeName) *State {
 		waiting: map[*unit]bool{}, measuring: map[*unit]bool{}, dirty: map[*unit]bool{},
 		claims: newClaims(), reports: map[name.NodeName]Report{}, deputized: map[name.NodeName]int{},
 		contests: map[netip.Addr]contest{}, counted: counted{disputes: map[netip.Addr]time.Time{}},
+		places: map[Place]int{},
 	}
 }
 
@@ -205,6 +210,7 @@ func (s *State) plan(u *unit, now time.Time, changes []Change) []Change {
 	u.fit = p.Fit || p.Claim.Epoch > 0
 	s.measure(u, p.Measure)
 	s.deputize(u, p.Deputizes)
+	s.announce(u, p.Places)
 	switch {
 	case !p.Orphaned:
 		u.since = time.Time{}

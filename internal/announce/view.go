@@ -137,7 +137,10 @@ type Interface struct {
 	// Deaf says that its link is up and that it gets nothing through all the same, in one direction or
 	// in both: others are to announce in its place.
 	Deaf bool `json:",omitempty"`
-	MAC  MAC
+	// Cut says that the own node and at least one other get no answer from it on the LAN though the node's
+	// speaker lives: to the planning node it is like one that is deaf. State fills that in.
+	Cut bool `json:"-"`
+	MAC MAC
 	// Prefixes are its stable global addresses with their on-link prefixes and, if none is IPv4,
 	// its stable link-local ones. The first that is IPv4 or link-local is what others ask for when
 	// the speaker is missed.

@@ -61,6 +61,9 @@ type Situation struct {
 	// Rival says that the claim's owner is alive. Stale says that Self has not reached the API
 	// server for so long that it does not know what the owner knows.
 	Rival, Stale bool
+	// Cut says that the owner lives, and is unfit only because it does not answer on the LAN. Where Self
+	// has no quorum, it may be Self that is on the smaller side of a cut.
+	Cut bool
 	// Answering is since when the owner's node, though it was found dead, has answered on the LAN;
 	// zero: it does not.
 	Answering time.Time
@@ -100,7 +103,8 @@ type Outcome struct {
 //     the next. While there is one to follow it, it goes on answering for as long as Handover.
 //
 // Whoever claims needs a quorum, and then begins a new term. Without one only a unit that nobody
-// owns, or whose owner is unfit, is claimed: after Patience more, with the next step of its term.
+// owns, or whose owner is unfit, is claimed: after Patience more, with the next step of its term. One whose
+// owner lives and is only cut off is not.
 // Nobody claims from a live owner what it has just lost to one, nor while its view is stale.
 func Decide(s Situation) Outcome {
 	if s.Usurped && s.Claim.Owner != s.Self && s.fit() {
@@ -252,6 +256,10 @@ func (s Situation) claimed(line []Candidate, waiting Outcome, due time.Time) Out
 		if due = s.Answering.Add(Patience); !s.Now.Before(due) {
 			return Outcome{Owner: s.Self, Answers: true, Claim: s.next(line)}
 		}
+	}
+	if s.Cut && s.Quorum == Inquorate {
+		waiting.Again = earliest(waiting.Again, s.Now.Add(CutAgain))
+		return waiting
 	}
 	waiting.Measure = true
 	if s.Quorum == Unmeasured || due.IsZero() {

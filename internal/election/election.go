@@ -29,6 +29,9 @@ const (
 	PreferAfter = 60 * time.Second
 	// Patience is how much longer a node without a quorum waits before it claims a unit.
 	Patience = 3 * time.Second
+	// CutAgain is how often a node without a quorum looks whether it has one, before it claims from an owner
+	// that lives and does not answer on the LAN.
+	CutAgain = 5 * time.Second
 	// Settled is how long a node that claimed without a quorum must have had one since, and heard
 	// no other claim, before it owns the unit like any other owner.
 	Settled = 10 * time.Second

@@ -133,6 +133,31 @@ func TestDecide(t *testing.T) {
 			Situation{Self: second, Claim: owned, Candidates: three, Owner: Fit},
 			Outcome{Owner: first},
 		},
+		"an owner that is cut off is followed with a quorum": {
+			Situation{Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now, Rival: true, Cut: true},
+			Outcome{Owner: second, Answers: true, Claim: Claim{Unit: u, Owner: second, Successor: third, Epoch: then}},
+		},
+		"before that the quorum is measured": {
+			Situation{
+				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now.Add(-time.Hour), Rival: true, Cut: true,
+				Quorum: Unmeasured,
+			},
+			Outcome{Owner: first, Measure: true},
+		},
+		"who has no quorum leaves an owner alone that is cut off": {
+			Situation{
+				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now.Add(-time.Hour), Rival: true, Cut: true,
+				Quorum: Inquorate,
+			},
+			Outcome{Owner: first, Again: now.Add(CutAgain)},
+		},
+		"an owner that was cut off and answers again is left alone": {
+			Situation{
+				Self: second, Claim: owned, Candidates: without(first), Owner: Unfit, Since: now.Add(-time.Hour), Rival: true, Cut: true,
+				Answering: now,
+			},
+			Outcome{Owner: first, Measure: true, Again: now.Add(Patience)},
+		},
 		"an owner whose successor is gone names another": {
 			Situation{Self: first, Claim: owned, Candidates: without(second), Owner: Fit},
 			Outcome{Owner: first, Answers: true, Claim: Claim{Unit: u, Owner: first, Successor: third, Epoch: then}},
