@@ -55,6 +55,7 @@ type speaker struct {
 	neighbors *neighbors
 	quorums   *quorums
 	hearing   *hearing
+	rollCall  *rollCall
 	reach     *reach
 	proxy     *proxy
 	delivery  *delivery
@@ -109,6 +110,10 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 	s.hearing = &hearing{
 		self: self.node, asker: s.neighbors.asker, interfaces: s.interfaces, gateways: link.Gateways, nodes: &s.neighbors.nodes,
 		changed: changed, log: log.WithName("hearing"),
+	}
+	s.rollCall = &rollCall{
+		self: self.node, asker: s.neighbors.asker, interfaces: s.interfaces, deaf: s.hearing.deaf, nodes: &s.neighbors.nodes,
+		changed: changed, log: log.WithName("rollcall"), poke: make(chan struct{}, 1),
 	}
 	s.reach = &reach{url: serverURL(mgr.GetConfig()), changed: changed, log: log.WithName("reach")}
 	s.gossip = newGossip(mgr.GetClient(), self, o, log.WithName("gossip"))
@@ -167,7 +172,7 @@ func (s *speaker) setUp(ctx context.Context, mgr manager.Manager) error {
 	}
 	runnables := []manager.RunnableFunc{
 		s.engine.Start, s.written.Start, s.gossip.Start, s.status.Start, s.proxy.Start,
-		s.quorums.run, s.hearing.run, s.reach.run, s.delivery.run, s.links.Run, s.layer2.Run, s.routers.Run,
+		s.quorums.run, s.hearing.run, s.rollCall.run, s.reach.run, s.delivery.run, s.links.Run, s.layer2.Run, s.routers.Run,
 		s.sessions.follow, s.peering.Run, s.keeping.run, s.watch,
 	}
 	var errs []error
@@ -205,6 +210,7 @@ func (s *speaker) apply(state *announce.State, changes []announce.Change) {
 		s.sessions.want(state.Sessions())
 	}
 	s.gossip.setDeputized(state.Deputized())
+	s.rollCall.want(state.Announcing(), state.Missed())
 	s.owns.Store(int64(state.Owns()))
 	s.planned.Store(int64(state.Planned()))
 	s.delivery.want(changes)
@@ -336,7 +342,7 @@ func (s *speaker) watch(ctx context.Context) error {
 
 // known is what the node knows of itself.
 func (s *speaker) known() announce.SelfKnown {
-	self := announce.SelfKnown{Leaving: s.leaving.Load(), Stale: s.reach.stale.Load(), Conflicts: *s.conflicts.Load()}
+	self := announce.SelfKnown{Leaving: s.leaving.Load(), Stale: s.reach.stale.Load(), Conflicts: *s.conflicts.Load(), Missed: s.rollCall.missed()}
 	self.Proxy, _, _ = s.proxy.state()
 	self.Settled = s.looked.Load() && s.proxy.known()
 	deaf := s.hearing.deaf()
