@@ -29,8 +29,10 @@ type quorums struct {
 	interfaces func() link.Snapshot
 	nodes      *atomic.Pointer[[]announce.Node]
 	tell       func(context.Context, ...announce.Fact) error
-	log        logr.Logger
-	due        chan []announce.Measurement
+	// heard takes which nodes answered on an interface; it must not block.
+	heard func(on string, who []name.NodeName)
+	log   logr.Logger
+	due   chan []announce.Measurement
 
 	has sync.Map // what was logged last of each interface: string to bool
 }
@@ -91,6 +93,7 @@ func (q *quorums) measure(ctx context.Context, m announce.Measurement) announce.
 		q.log.V(1).Info("cannot measure the quorum", "interface", from.Name, "error", err.Error())
 	}
 	known.Has, known.Witness, known.Answered = b.has(tally), b.witness(tally), b.answered(tally)
+	q.heard(m.Interface, known.Answered)
 	if before, was := q.has.Swap(m.Interface, known.Has); !was || before != known.Has {
 		q.log.Info("quorum on this network", "interface", from.Name, "has", known.Has, "nodes", b.roll,
 			"asked", len(b.hosts), "answered", len(b.answered(tally))+b.heard(tally), "gateway", tally.Gateway)

@@ -20,6 +20,9 @@ const (
 	// callAgain is how often a node asks for a place that did not answer it or, as others say, them;
 	// callDoubted is how many such questions it asks in a second at most.
 	callAgain, callDoubted = time.Second, 20
+	// callWell is how often the time doubles, from callAgain, after which a place is asked for again that
+	// answers this node, though another misses it.
+	callWell = 5
 	// callSilences is how many questions in a row must have had no answer. Of a place that another node
 	// misses one is enough.
 	callSilences = 3
@@ -71,6 +74,8 @@ type entry struct {
 	rank     uint64
 	answered bool // it has, ever
 	silences int  // in a row
+	// well counts the answers since another node missed it.
+	well int
 	// due is when to ask for it out of turn; zero: it is asked for in its turn.
 	due    time.Time
 	asking bool
@@ -119,8 +124,10 @@ func (r *roll) enter(c callee, now time.Time) {
 	switch {
 	case c.idle:
 		e.silences, e.due = 0, time.Time{}
-	case c.missed && !was && e.due.IsZero():
-		e.due = now.Add(r.spread())
+	case c.missed && !was:
+		if e.well = 0; e.due.IsZero() {
+			e.due = now.Add(r.spread())
+		}
 	case !c.missed && was && (!e.answered || e.silences == 0):
 		e.silences, e.due = 0, time.Time{}
 	}
@@ -179,7 +186,7 @@ func (r *roll) due(now time.Time) (list []callee, wait time.Duration) {
 func (r *roll) following(i string, next uint64) *entry {
 	var found *entry
 	for _, e := range r.entries {
-		if e.from.Name != i || e.idle || e.asking || !e.due.IsZero() {
+		if e.from.Name != i || e.idle || e.asking || e.silences > 0 {
 			continue
 		}
 		if found == nil || e.rank-next < found.rank-next { // of unsigned numbers: the order is a circle
@@ -201,19 +208,32 @@ func (r *roll) learn(c callee, answered, failed bool, now time.Time) {
 		return
 	case answered:
 		e.answered, e.silences = true, 0
+		e.well++
 	case !failed && (e.answered || e.missed):
 		e.silences++
 	}
 	if e.due.IsZero() && (e.missed || e.silences > 0) {
 		e.due = now.Add(r.again())
+		if e.silences == 0 {
+			e.due = now.Add(callAgain << min(max(e.well-1, 0), callWell))
+		}
 	}
 }
 
-// again is after how long to ask again for a place that is missed.
+// hear takes that some nodes answered another question on the network of an own interface.
+func (r *roll) hear(on string, who []name.NodeName) {
+	for p, e := range r.entries {
+		if e.from.Name == on && slices.Contains(who, p.Node) {
+			e.silences = 0
+		}
+	}
+}
+
+// again is after how long to ask again for a place that did not answer.
 func (r *roll) again() time.Duration {
 	doubted := 0
 	for _, e := range r.entries {
-		if !e.idle && (e.missed || e.silences > 0) {
+		if e.silences > 0 {
 			doubted++
 		}
 	}

@@ -28,9 +28,18 @@ type rollCall struct {
 	changed func()
 	log     logr.Logger
 
-	poke  chan struct{} // says that want was called
+	poke  chan struct{} // says that want or heard was called
 	known atomic.Pointer[wants]
 	now   atomic.Pointer[[]announce.Place]
+
+	mu    sync.Mutex // guards what follows
+	inbox []answers
+}
+
+// answers are nodes that answered another question on the network of an own interface.
+type answers struct {
+	on  string
+	who []name.NodeName
 }
 
 // wants are the places that announce, and those that other nodes miss.
@@ -45,6 +54,18 @@ type called struct {
 // want takes which places announce, and which of them other nodes miss; it never blocks.
 func (c *rollCall) want(announcing, missed []announce.Place) {
 	c.known.Store(&wants{announcing, missed})
+	poke(c.poke)
+}
+
+// heard takes that nodes answered another question on the network of an own interface: no claim is to rest
+// on an earlier silence. It never blocks.
+func (c *rollCall) heard(on string, who []name.NodeName) {
+	if len(who) == 0 {
+		return
+	}
+	c.mu.Lock()
+	c.inbox = append(c.inbox, answers{on, who})
+	c.mu.Unlock()
 	poke(c.poke)
 }
 
@@ -64,6 +85,13 @@ func (c *rollCall) run(ctx context.Context) error {
 	for {
 		callees, networks := c.look()
 		r.take(callees, networks, time.Now())
+		c.mu.Lock()
+		inbox := c.inbox
+		c.inbox = nil
+		c.mu.Unlock()
+		for _, a := range inbox {
+			r.hear(a.on, a.who)
+		}
 		due, wait := r.due(time.Now())
 		for _, one := range due {
 			asking.Go(func() {

@@ -14,6 +14,7 @@ import (
 	"github.com/ballast-lb/ballast/internal/announce"
 	"github.com/ballast-lb/ballast/internal/lan"
 	"github.com/ballast-lb/ballast/internal/link"
+	"github.com/ballast-lb/ballast/internal/name"
 )
 
 // caller is a node n1 that asks for others on a wire.
@@ -189,6 +190,44 @@ func TestACutThroughTwoHundredNodesCostsFewQuestions(t *testing.T) {
 	})
 }
 
+// A node that has no quorum waits. When the network is whole again it may find that it has one before it has
+// asked for a place again that it missed: the answers to that question count.
+func TestAnAnswerToAnotherQuestionEndsThatAPlaceIsMissed(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := call(t, lives(1), lives(2), lives(3))
+		time.Sleep(10 * time.Second)
+		c.silence("10.0.0.2", "10.0.0.3")
+		c.miss(announce.Place{Node: "n2", Interface: "eth1"}, announce.Place{Node: "n3", Interface: "eth1"})
+		time.Sleep(500 * time.Millisecond)
+		c.silence()
+		c.heard("eth0", []name.NodeName{"n2"})
+		c.heard("eth1", []name.NodeName{"n3", "other"})
+		synctest.Wait()
+		if got := c.missed(); len(got) != 1 || got[0].Node != "n2" {
+			t.Errorf("it misses %v", got)
+		}
+	})
+}
+
+func TestAPlaceThatAnotherNodeMissesForLongIsAskedForMoreRarely(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		c := call(t, hundreds()...)
+		var missed []announce.Place
+		for _, n := range (*c.known.Load())[100:] {
+			missed = append(missed, announce.Place{Node: n.Name, Interface: "eth1"})
+		}
+		c.miss(missed...)
+		time.Sleep(2 * time.Minute)
+		before := c.wire.asks
+		time.Sleep(4 * time.Minute)
+		if second := float64(c.wire.asks-before) / 240; second > 4 {
+			t.Errorf("it asks %.1f times a second for 100 places that all answer", second)
+		}
+	})
+}
+
 func TestAPlaceIsAskedForWhereItsNetworkIs(t *testing.T) {
 	t.Parallel()
 	two, three, other := lives(2), lives(3), said("n4", face("eth1", 4, "172.31.0.4/24"))
@@ -204,8 +243,15 @@ func TestAPlaceIsAskedForWhereItsNetworkIs(t *testing.T) {
 		},
 	}
 	c.nodes.Store(&nodes)
-	c.want([]announce.Place{{Node: "gone", Interface: "eth0"}, {Node: "n1", Interface: "eth1"}, {Node: "n2", Interface: "eth0"},
-		{Node: "n2", Interface: "eth1"}, {Node: "n2", Interface: "eth9"}, {Node: "n3", Interface: "eth1"}, {Node: "n4", Interface: "eth1"}}, nil)
+	c.want([]announce.Place{
+		{Node: "gone", Interface: "eth0"},
+		{Node: "n1", Interface: "eth1"},
+		{Node: "n2", Interface: "eth0"},
+		{Node: "n2", Interface: "eth1"},
+		{Node: "n2", Interface: "eth9"},
+		{Node: "n3", Interface: "eth1"},
+		{Node: "n4", Interface: "eth1"},
+	}, nil)
 	callees, networks := c.look()
 	var got []string
 	for _, x := range callees {

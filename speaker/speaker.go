@@ -115,6 +115,7 @@ func newSpeaker(self identity, o options, mgr manager.Manager, log logr.Logger) 
 		self: self.node, asker: s.neighbors.asker, interfaces: s.interfaces, deaf: s.hearing.deaf, nodes: &s.neighbors.nodes,
 		changed: changed, log: log.WithName("rollcall"), poke: make(chan struct{}, 1),
 	}
+	s.quorums.heard = s.rollCall.heard
 	s.reach = &reach{url: serverURL(mgr.GetConfig()), changed: changed, log: log.WithName("reach")}
 	s.gossip = newGossip(mgr.GetClient(), self, o, log.WithName("gossip"))
 	s.gossip.tell, s.gossip.query = s.engine.Tell, s.query
