@@ -39,6 +39,11 @@ func (n *Node) deaf(name string) bool {
 	return slices.ContainsFunc(n.Interfaces, func(i Interface) bool { return i.Name == name && (i.Deaf || i.Cut) })
 }
 
+// deafened says whether some interface of a node is deaf or cut off.
+func (n *Node) deafened() bool {
+	return slices.ContainsFunc(n.Interfaces, func(i Interface) bool { return i.Deaf || i.Cut })
+}
+
 // interfaces returns on which interfaces a node may answer for an address under any of the
 // advertisements that select the node, sorted. Deaf ones are among them: who owns an address
 // answers there too, until another has claimed it.

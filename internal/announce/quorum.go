@@ -125,7 +125,7 @@ func (q Quorum) counts(suspect name.NodeName, now time.Time) bool {
 // answers all the same is about to hear again, as after an outage of the whole network.
 func (v *View) suspect(owner name.NodeName) name.NodeName {
 	n, known := v.node(owner)
-	if known && n.Drain == "" && (n.Health == Dead || slices.ContainsFunc(n.Interfaces, func(i Interface) bool { return i.Deaf || i.Cut })) {
+	if known && n.Drain == "" && (n.Health == Dead || n.deafened()) {
 		return owner
 	}
 	return ""

@@ -180,7 +180,7 @@ func (s *State) pick(planned map[*unit]bool) {
 	}
 	urgent := map[*unit]int{}
 	for u := range s.dirty {
-		if n, known := s.view.node(u.owner); !known || n.Health != Alive || n.drained() || !u.since.IsZero() {
+		if n, known := s.view.node(u.owner); !known || n.Health != Alive || n.drained() || n.deafened() || !u.since.IsZero() {
 			urgent[u] = 1
 		}
 	}
