@@ -55,7 +55,7 @@ type rewiring struct {
 	networks []netip.Prefix
 }
 
-// rewired compares the interfaces of two states of a node. One that is deaf, holds an address of the Node's or is named by
+// rewired compares the interfaces of two states of a node. One that is deaf or cut off, holds an address of the Node's or is named by
 // an advertisement concerns every unit, any other the addresses in its networks.
 func (c *Config) rewired(before, after *Node) rewiring {
 	var r rewiring
@@ -71,7 +71,7 @@ func (c *Config) rewired(before, after *Node) rewiring {
 		held := slices.ContainsFunc(i.Prefixes, func(p netip.Prefix) bool {
 			return slices.Contains(before.Addresses, p.Addr()) || slices.Contains(after.Addresses, p.Addr())
 		})
-		r.all = r.all || i.Deaf || named || held
+		r.all = r.all || i.Deaf || i.Cut || named || held
 		for _, p := range i.Prefixes {
 			if !p.IsSingleIP() {
 				r.networks = append(r.networks, p)
@@ -87,7 +87,7 @@ func lacking(x, y []Interface) []Interface {
 }
 
 func (i Interface) equal(o Interface) bool {
-	return i.Name == o.Name && i.Up == o.Up && i.Deaf == o.Deaf && i.MAC == o.MAC && slices.Equal(i.Prefixes, o.Prefixes)
+	return i.Name == o.Name && i.Up == o.Up && i.Deaf == o.Deaf && i.Cut == o.Cut && i.MAC == o.MAC && slices.Equal(i.Prefixes, o.Prefixes)
 }
 
 // near says whether a unit has an address in one of some networks, or a Service that lacks an interface and says which
