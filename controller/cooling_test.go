@@ -9,7 +9,7 @@ import (
 	"github.com/ballast-lb/ballast/api/v1alpha1"
 )
 
-// TestNobodyLiesInWait lets a neighbour wait for the address of a Service that is replaced.
+// TestNobodyLiesInWait lets a neighbor wait for the address of a Service that is replaced.
 func TestNobodyLiesInWait(t *testing.T) {
 	t.Parallel()
 	a := startAPI(t)

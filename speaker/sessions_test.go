@@ -40,8 +40,8 @@ func TestNextHopsAndSourceOfASession(t *testing.T) {
 		before         hops
 		v4, v6, source string
 	}{
-		"the Node's own addresses":                      {at("10.0.0.254"), []netip.Addr{own4, own6}, hops{}, "10.0.0.3", "2001:db8::4", "10.0.0.3"},
-		"over IPv6":                                     {at("2001:db8::fe"), []netip.Addr{own4, own6}, hops{}, "10.0.0.3", "2001:db8::4", "2001:db8::4"},
+		"the Node's own addresses are taken":            {at("10.0.0.254"), []netip.Addr{own4, own6}, hops{}, "10.0.0.3", "2001:db8::4", "10.0.0.3"},
+		"over IPv6, those of that family are":           {at("2001:db8::fe"), []netip.Addr{own4, own6}, hops{}, "10.0.0.3", "2001:db8::4", "2001:db8::4"},
 		"no virtual or temporary address is taken":      {at("2001:db8::fe"), []netip.Addr{own4}, hops{}, "10.0.0.3", "2001:db8::3", "2001:db8::3"},
 		"a virtual address that is the Node's own is":   {at("2001:db8::fe"), []netip.Addr{netip.MustParseAddr("2001:db8::1")}, hops{}, "10.0.0.2", "2001:db8::1", "2001:db8::1"},
 		"the source is on the router's network":         {at("10.9.0.254"), []netip.Addr{own4, own6}, hops{}, "10.0.0.3", "2001:db8::4", "10.9.0.1"},

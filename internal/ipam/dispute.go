@@ -35,7 +35,7 @@ func (a *Allocator) loses(m *member, old *Holder, addr netip.Addr) bool {
 		switch {
 		case !before && !negotiable:
 			return true
-		case negotiable && m.clash(&o.Holder) && !(before && old.clash(&o.Holder)):
+		case negotiable && m.clash(&o.Holder) && (!before || !old.clash(&o.Holder)):
 			return true
 		case !before:
 			a.dispute(m, addr)

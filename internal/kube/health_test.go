@@ -13,7 +13,7 @@ import (
 func TestHealthIsAliveFromTheFirstMomentAndReadyOnceNoCheckObjects(t *testing.T) {
 	t.Parallel()
 	h := NewHealth(logr.Discard())
-	var served, synced error = errors.New("the API server to answer"), errors.New("not synced yet")
+	served, synced := errors.New("the API server to answer"), errors.New("not synced yet")
 	expect := func(status int, says string) {
 		t.Helper()
 		for path, want := range map[string]int{"/healthz": http.StatusOK, "/readyz": status} {
