@@ -69,7 +69,7 @@ func In(namespace string, rights []Right) []Right {
 // rightsPause is how often rights are asked for while some are missing, rightsRefresh otherwise.
 const (
 	rightsPause   = 2 * time.Second
-	rightsRefresh = time.Minute
+	rightsRefresh = 10 * time.Minute
 )
 
 // Readiness finds out whether a daemon may do what it has to, and has read what it watches. It runs beside the manager, which
