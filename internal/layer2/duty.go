@@ -212,7 +212,7 @@ func (d *duty) assign(r role, m moment) {
 	d.role = r
 	switch {
 	case d.phase == waiting:
-	case !changed && d.phase == owning && r.yields && d.rival.unheard && !d.rival.over:
+	case !changed && d.phase == owning && r.yields && d.rival.unheard && !d.rival.over && d.rival.unanswered == 0:
 		d.yield(m)
 	case !changed && yielded && !r.yields && (d.phase == probing || d.phase == blocked):
 		d.take(m)

@@ -104,6 +104,29 @@ func TestAnOwnerThatIsApartAsksForEachAddressEachSecond(t *testing.T) {
 	})
 }
 
+// Both give way at the same time otherwise, and nobody answers.
+func TestAnOwnerDoesNotGiveWayToANodeThatHasAlreadyStopped(t *testing.T) {
+	inBothFamilies(t, func(t *testing.T, address netip.Addr) {
+		l, a := owner(t, address)
+		a.SetApart(true, []name.NodeName{"worker"})
+		l.compete(mac8, address)
+		time.Sleep(2 * time.Second)
+		l.compete(link.MAC{}, netip.Addr{})
+		time.Sleep(1500 * time.Millisecond) // one question later
+		a.Set(shop, []announce.Layer2{yielding(address)})
+		synctest.Wait()
+		if given := l.given(address); given != mac0 {
+			t.Errorf("it gives %v", given)
+		}
+		l.compete(mac8, address)
+		l.receive(plugOf(2, address), announcements(address, mac8)[0])
+		time.Sleep(100 * time.Millisecond)
+		if given := l.given(address); given != (link.MAC{}) {
+			t.Errorf("it gives %v once the other node is there again", given)
+		}
+	})
+}
+
 func TestAConflictWithANodeThatIsNotHeardEndsSoonAfterItsLastAnswer(t *testing.T) {
 	inBothFamilies(t, func(t *testing.T, address netip.Addr) {
 		l, a := owner(t, address)
