@@ -192,17 +192,6 @@ func (a *api) holds(s *corev1.Service, address string, reason v1alpha1.Reason) {
 	})
 }
 
-// allocated waits until the condition Allocated of a Service has a status.
-func (a *api) allocated(s *corev1.Service, want metav1.ConditionStatus) {
-	a.t.Helper()
-	a.eventually(s, func() string {
-		if c := config.Condition(s, v1alpha1.ConditionAllocated); c == nil || c.Status != want {
-			return fmt.Sprintf("Allocated is %+v, want %s", c, want)
-		}
-		return ""
-	})
-}
-
 // notReady waits until an object is not ready for a reason, with a message that says something.
 func (a *api) notReady(o object, reason v1alpha1.Reason, says string) {
 	a.t.Helper()

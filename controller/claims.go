@@ -88,11 +88,11 @@ func claimStatus(c *v1alpha1.AddressClaim, d ipam.Decision, bound string) v1alph
 	for _, a := range d.Addresses {
 		status.Addresses = append(status.Addresses, a.String())
 	}
-	reason, message := d.Reason, d.Says()
+	reason, message := d.Reason, d.Message
 	if reason == "" {
 		reason, message = v1alpha1.ReasonAllocated, describe(d)
 	}
-	want := kube.NewCondition(meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady), v1alpha1.ConditionReady, d.Own(), reason, message)
+	want := kube.NewCondition(meta.FindStatusCondition(c.Status.Conditions, v1alpha1.ConditionReady), v1alpha1.ConditionReady, d.Reason == "", reason, message)
 	want.ObservedGeneration = c.Generation
 	meta.SetStatusCondition(&status.Conditions, want)
 	return status

@@ -24,7 +24,7 @@ type events struct {
 func (e events) allocated(s *corev1.Service, before *metav1.Condition, d ipam.Decision) {
 	switch {
 	case d.Reason != "" && (before == nil || before.Reason != string(d.Reason)):
-		kube.Event(e.recorder, s, corev1.EventTypeWarning, d.Reason, "Allocate", d.Says())
+		kube.Event(e.recorder, s, corev1.EventTypeWarning, d.Reason, "Allocate", d.Message)
 	case d.Reason == "" && !sameAddresses(s, d):
 		kube.Event(e.recorder, s, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Allocate", assigned(d))
 	}
@@ -34,7 +34,7 @@ func (e events) allocated(s *corev1.Service, before *metav1.Condition, d ipam.De
 func (e events) claimed(c *v1alpha1.AddressClaim, before *metav1.Condition, d ipam.Decision) {
 	switch {
 	case d.Reason != "" && (before == nil || before.Reason != string(d.Reason)):
-		kube.Event(e.recorder, c, corev1.EventTypeWarning, d.Reason, "Allocate", d.Says())
+		kube.Event(e.recorder, c, corev1.EventTypeWarning, d.Reason, "Allocate", d.Message)
 	case d.Reason == "" && !slices.Equal(config.Claimed(c), d.Addresses):
 		kube.Event(e.recorder, c, corev1.EventTypeNormal, v1alpha1.ReasonAllocated, "Allocate", assigned(d))
 	}

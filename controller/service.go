@@ -278,11 +278,11 @@ func (r *services) lose(ctx context.Context, s *corev1.Service) error {
 
 // patch returns what differs between a Service and a decision; a nil status says nothing does.
 func patch(s *corev1.Service, before *metav1.Condition, d ipam.Decision) (metadata, status map[string]any) {
-	reason, message := d.Reason, d.Says()
+	reason, message := d.Reason, d.Message
 	if reason == "" {
 		reason, message = v1alpha1.ReasonAllocated, describe(d)
 	}
-	want := kube.NewCondition(before, v1alpha1.ConditionAllocated, d.Own(), reason, message)
+	want := kube.NewCondition(before, v1alpha1.ConditionAllocated, d.Reason == "", reason, message)
 	ingress := ingressOf(d.Addresses)
 	if kube.Same(before, want) && slices.EqualFunc(s.Status.LoadBalancer.Ingress, ingress, sameIngress) && s.Annotations[v1alpha1.AnnotationPool] == string(d.Pool) {
 		return nil, nil

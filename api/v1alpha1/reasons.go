@@ -7,8 +7,7 @@ type Reason string
 
 // Condition types on Services.
 const (
-	// ConditionAllocated says whether the Service holds addresses of its own. It stays True while a
-	// request cannot be met that would change them; the reason then says why.
+	// ConditionAllocated says whether the Service holds the addresses that it asked for.
 	// The controller writes it.
 	ConditionAllocated = "ballast.dev/Allocated"
 	// ConditionAnnounced says whether some node announces the Service's addresses, and
@@ -38,7 +37,7 @@ const (
 	ReasonReady Reason = "Ready"
 )
 
-// Reasons of Allocated=False; of Allocated=True where a holder keeps what it has though its request cannot be met.
+// Reasons of Allocated=False.
 const (
 	// ReasonNoPool: no pool exists that the Service may use automatically.
 	ReasonNoPool Reason = "NoPool"

@@ -74,9 +74,6 @@ type standing struct {
 	Message string          `json:"message,omitempty"`
 }
 
-// own says whether the addresses are the holder's own, to be announced.
-func (s standing) own() bool { return ipam.Decision{Addresses: s.Addresses, Reason: s.Reason}.Own() }
-
 func (s standing) equal(o standing) bool {
 	return slices.Equal(s.Addresses, o.Addresses) && s.Reason == o.Reason && s.Message == o.Message
 }
@@ -136,8 +133,8 @@ func (l *ledger) compareHolder(key ipam.Key, now, then standing) holderForecast 
 // compare names the difference. The rules, in order:
 //
 //  1. Who has nothing before and after waits.
-//  2. Who has the same keeps it; but what is not announced because another holder had it
-//     first (Allocated False) is lost and got like an address.
+//  2. Who has the same keeps it; but what is not announced without its reason (Allocated
+//     False) is lost and got like an address.
 //  3. Who has nothing more, but less, loses.
 //  4. Who has nothing less, but more, gets.
 //  5. Everybody else changes.
@@ -147,9 +144,9 @@ func compare(now, then standing) change {
 	switch {
 	case len(now.Addresses)+len(then.Addresses) == 0:
 		return waits
-	case len(lost)+len(got) == 0 && now.own() == then.own():
+	case len(lost)+len(got) == 0 && (now.Reason == "") == (then.Reason == ""):
 		return keeps
-	case len(lost)+len(got) == 0 && then.own():
+	case len(lost)+len(got) == 0 && then.Reason == "":
 		return gets
 	case len(got) == 0:
 		return loses

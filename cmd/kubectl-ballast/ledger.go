@@ -140,7 +140,7 @@ func (l *ledger) problems(pools map[string]poolStanding) map[string][]problem {
 // standing is what a holder has, given what each pool retains.
 func (l *ledger) standing(key ipam.Key, retained map[string][]netipx.IPRange) standing {
 	d := l.allocator.Decided(key)
-	s := standing{Addresses: slices.Clone(l.allocator.Held(key)), Reason: d.Reason, Message: d.Says()}
+	s := standing{Addresses: slices.Clone(l.allocator.Held(key)), Reason: d.Reason, Message: d.Message}
 	for _, addr := range s.Addresses {
 		p := find(l.pools, string(l.allocator.Pool(addr)))
 		if p == nil {

@@ -97,9 +97,7 @@ func TestCompare(t *testing.T) {
 	t.Parallel()
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("2001:db8::1")
 	has := func(addresses ...netip.Addr) standing { return standing{Addresses: addresses} }
-	refused := func(addresses ...netip.Addr) standing {
-		return standing{Addresses: addresses, Reason: v1alpha1.ReasonDuplicate}
-	}
+	refused := func(addresses ...netip.Addr) standing { return standing{Addresses: addresses, Reason: "Test"} }
 	for name, row := range map[string]struct {
 		now, then standing
 		want      change

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/labels"
@@ -42,7 +41,7 @@ func (r *Request) wanted(f Family) (netip.Addr, bool) {
 // Decision is what a holder gets.
 type Decision struct {
 	// Addresses are what it holds now, in the order of the request's families. They may
-	// be non-empty though Reason is set: what is held stays; see Own.
+	// be non-empty though Reason is set: what is held stays until it is released.
 	Addresses []netip.Addr
 	// Pool is where the addresses come from; empty if no pool that exists knows them.
 	Pool name.PoolName
@@ -50,26 +49,6 @@ type Decision struct {
 	Reason v1alpha1.Reason
 	// Message says in a sentence what stands in the way and what helps.
 	Message string
-}
-
-// Own says whether the addresses are the holder's own, to be announced: it has what it asked
-// for, or its request cannot be met and takes nothing away. They are not its own if another
-// holder had them first.
-func (d Decision) Own() bool {
-	return len(d.Addresses) > 0 && d.Reason != v1alpha1.ReasonDuplicate
-}
-
-// Says is Message; of a holder that keeps what it has though its request cannot be met, it
-// says that first. It is empty if the request is fulfilled.
-func (d Decision) Says() string {
-	if d.Reason == "" || !d.Own() {
-		return d.Message
-	}
-	var kept []string
-	for _, addr := range d.Addresses {
-		kept = append(kept, addr.String())
-	}
-	return fmt.Sprintf("Keeps %s. What it asks for now cannot be met: %s", strings.Join(kept, " and "), d.Message)
 }
 
 // Equal says whether two decisions say the same.
@@ -112,7 +91,7 @@ func (a *Allocator) Allocate(r Request, now time.Time) Decision {
 	m := a.join(&r.Holder, now)
 	old := m.Holder
 	a.ask(m, &r)
-	a.tick(now)
+	a.thaw(now)
 	return a.decide(m, &old)
 }
 
@@ -144,8 +123,6 @@ func (a *Allocator) decide(m *member, old *Holder) Decision {
 		got = stays
 	case no.says():
 		got = decided
-	default:
-		no = a.disputed(m, got)
 	}
 	before := m.addresses
 	a.give(m, got, a.source)
@@ -164,7 +141,15 @@ func (a *Allocator) decide(m *member, old *Holder) Decision {
 // stays returns those of a member's addresses that are not lost: what it may no longer share
 // and what a pool takes back (rule 1).
 func (a *Allocator) stays(m *member, old *Holder, addresses []netip.Addr) []netip.Addr {
-	lost := func(addr netip.Addr) bool { return a.reclaimed(addr) || a.loses(m, old, addr) }
+	lost := func(addr netip.Addr) bool {
+		if a.reclaimed(addr) {
+			return true
+		}
+		holds := slices.Contains(m.addresses, addr)
+		return slices.ContainsFunc(a.held[addr].holders, func(o *member) bool {
+			return o != m && !(holds && old.conflict(&o.Holder, addr).says()) && m.conflict(&o.Holder, addr).says()
+		})
+	}
 	if !slices.ContainsFunc(addresses, lost) {
 		return addresses
 	}
@@ -244,15 +229,11 @@ func contradiction(r *Request) refusal {
 
 // olderThan refuses an address that an older holder has and does not share (rule 4).
 func (a *Allocator) olderThan(m *member, addr netip.Addr) refusal {
-	if _, disputes := m.disputes[addr]; disputes {
-		return refusal{}
-	}
 	for _, o := range a.held[addr].holders {
 		if o == m {
 			break
 		}
-		_, disputes := o.disputes[addr]
-		if !disputes && slices.Contains(o.addresses, addr) && m.conflict(&o.Holder, addr).says() {
+		if slices.Contains(o.addresses, addr) && m.conflict(&o.Holder, addr).says() {
 			return refuse(v1alpha1.ReasonDuplicate, "%s held %s first. Delete one of the two, or request another address for this one.", o.Key, addr)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"time"
 
 	"go4.org/netipx"
 	"k8s.io/apimachinery/pkg/labels"
@@ -27,9 +26,6 @@ type Allocator struct {
 	waiting map[Key]*member
 	news    news
 	claims  claimQuota
-
-	disputing map[Key]*member // those with disputes
-	now       time.Time
 
 	namespaces map[string]labels.Set
 
@@ -69,8 +65,7 @@ type member struct {
 	leaving   []netip.Addr // given up, though its status may still hold them
 	status    []netip.Addr // of both, those that its status holds, as far as is known
 	decision  Decision
-	disputes  map[netip.Addr]time.Time // until when it keeps an address without the others' agreement
-	asked     bool                     // Request is one
+	asked     bool // Request is one
 	waits     bool
 }
 
@@ -107,7 +102,6 @@ func New() *Allocator {
 		naming:  map[Key]map[Key]*member{},
 		waiting: map[Key]*member{},
 
-		disputing:  map[Key]*member{},
 		namespaces: map[string]labels.Set{},
 	}
 }

@@ -180,11 +180,7 @@ func (a *Allocator) quota(r *Request, p *pool, addresses []netip.Addr) refusal {
 	}
 	limit, used, more := int(*p.MaxPerNamespace), p.used[r.Namespace], 0
 	for _, addr := range addresses {
-		h := a.held[addr]
-		if h == nil || !h.uses(r.Namespace, addr, nil) {
-			used++
-		}
-		if h == nil || !h.keeps(r.Key, addr) {
+		if h := a.held[addr]; h == nil || !h.uses(r.Namespace, addr, nil) {
 			more++
 		}
 	}
@@ -194,7 +190,7 @@ func (a *Allocator) quota(r *Request, p *pool, addresses []netip.Addr) refusal {
 			used--
 		}
 	}
-	if more == 0 || used <= limit {
+	if more == 0 || used+more <= limit {
 		return refusal{}
 	}
 	return refuse(v1alpha1.ReasonQuotaExceeded, "Namespace %s may use %d addresses of IPAddressPool %s (maxPerNamespace), and has no room for %d more.", r.Namespace, limit, p.Name, more)

@@ -192,9 +192,8 @@ func (p *pool) cool(e cooled) {
 	}
 }
 
-// tick lets time pass: what has cooled may help those who wait.
-func (a *Allocator) tick(now time.Time) {
-	a.now = now
+// thaw gives back all that has cooled, which may help those who wait.
+func (a *Allocator) thaw(now time.Time) {
 	for _, p := range a.pools {
 		p.thaw(now, a.free)
 	}
@@ -269,8 +268,7 @@ func (c *cooling) all() []cooled {
 }
 
 // Next returns when Retry is to be called at the latest, though nothing else happens until
-// then: something has cooled that one who waits may want, or a sharer's time to come to an
-// agreement is over. False: not at all.
+// then: something has cooled that one who waits may want. False: not at all.
 func (a *Allocator) Next() (at time.Time, some bool) {
 	if len(a.waiting) == 0 {
 		return time.Time{}, false
@@ -282,13 +280,6 @@ func (a *Allocator) Next() (at time.Time, some bool) {
 		}
 		if until := time.Unix(0, p.until(e)); !some || until.Before(at) {
 			at, some = until, true
-		}
-	}
-	for _, m := range a.disputing {
-		for _, until := range m.disputes {
-			if !some || until.Before(at) {
-				at, some = until, true
-			}
 		}
 	}
 	return at, some

@@ -21,14 +21,6 @@ func (h *held) uses(namespace string, addr netip.Addr, but *member) bool {
 	return slices.ContainsFunc(h.holders, func(m *member) bool { return m != but && m.Namespace == namespace && m.has(addr) })
 }
 
-// keeps says whether one who asks has an address, or another of its namespace that does not
-// give it up.
-func (h *held) keeps(who Key, addr netip.Addr) bool {
-	return slices.ContainsFunc(h.holders, func(m *member) bool {
-		return m.Key == who || m.Namespace == who.Namespace && !m.Foreign && slices.Contains(m.addresses, addr)
-	})
-}
-
 // Hold records that a holder has exactly these addresses, whatever the pools say: they
 // are what its status says.
 func (a *Allocator) Hold(h Holder, addresses []netip.Addr, now time.Time) {
@@ -213,7 +205,6 @@ func (a *Allocator) take(m *member, addr netip.Addr, origin func(netip.Addr) nam
 // again, so it counts toward its quota until then.
 func (a *Allocator) leave(m *member, addr netip.Addr) {
 	m.leaving = append(m.leaving, addr)
-	a.settled(m, addr)
 	a.share(m, addr, -1)
 }
 

@@ -28,8 +28,6 @@ type world struct {
 	changed   map[ipam.Key]bool            // who asked for something else with the last event
 	restarted bool                         // the last event was a new leader
 	unmet     map[ipam.Key]bool            // who had been refused before the last event
-	reworded  map[ipam.Key]time.Time       // when each asked last with other terms of sharing
-	disputed  map[ipam.Key]bool            // who had an address before the last event that others did not agree to share
 	using     map[netip.Addr][]ipam.Key    // who held each address when it was looked at last
 	freed     []freed                      // what nobody holds any more, the last first
 	now       time.Time
@@ -40,29 +38,6 @@ type freed struct {
 	addr netip.Addr
 	last []ipam.Key // who may have been the last
 	at   time.Time
-}
-
-// negotiable says whether two Services that may not share an address any more may have it for a
-// while: one has changed its terms a moment ago, and they use no port together.
-func (w *world) negotiable(x, y ipam.Key) bool {
-	a, b := w.asks[x], w.asks[y]
-	if x.Kind != ipam.KindService || y.Kind != ipam.KindService || slices.ContainsFunc(a.Sharing.Ports, func(p ipam.Port) bool { return slices.Contains(b.Sharing.Ports, p) }) {
-		return false
-	}
-	recently := func(k ipam.Key) bool {
-		at, reworded := w.reworded[k]
-		return reworded && w.now.Before(at.Add(10*time.Second))
-	}
-	return recently(x) || recently(y)
-}
-
-// disputes says whether a Service has an address that another does not agree to share with it.
-func (w *world) disputes(k ipam.Key) bool {
-	return slices.ContainsFunc(w.allocator.Held(k), func(addr netip.Addr) bool {
-		return slices.ContainsFunc(w.holders(addr), func(o ipam.Key) bool {
-			return o != k && slices.Contains(w.allocator.Held(o), addr) && !w.mayShare(k, o)
-		})
-	})
 }
 
 // look takes note of what was freed since it was called last, and of what is held again.
@@ -197,19 +172,18 @@ func (w *world) fits(k ipam.Key, p ipam.Pool, addresses []netip.Addr) bool {
 	if p.MaxPerNamespace == nil {
 		return true
 	}
-	used, kept := map[netip.Addr]bool{}, map[netip.Addr]bool{} // by others of the namespace
+	used := map[netip.Addr]bool{} // by others of the namespace
 	more := false
 	for o := range w.asks {
 		for _, addr := range slices.Concat(w.allocator.Held(o), w.allocator.Leaving(o)) {
 			if o != k && o.Namespace == k.Namespace && w.allocator.Pool(addr) == p.Name {
 				used[addr] = true
-				kept[addr] = kept[addr] || slices.Contains(w.allocator.Held(o), addr)
 			}
 		}
 	}
 	for _, addr := range addresses {
 		own := slices.Contains(w.allocator.Held(k), addr) || slices.Contains(w.allocator.Leaving(k), addr)
-		more = more || !kept[addr] && !own
+		more = more || !used[addr] && !own
 		used[addr] = true
 	}
 	return !more || len(used) <= int(*p.MaxPerNamespace)
@@ -288,8 +262,6 @@ func (w *world) could(k ipam.Key) string {
 	}
 	content := w.got[k].Reason == ""
 	switch {
-	case w.disputes(k):
-		return ""
 	case len(kept) == len(r.Families):
 		return tell(!content, "keep what it holds")
 	case len(r.Addresses) > 0:

@@ -6,7 +6,6 @@ import (
 	"maps"
 	"net/netip"
 	"os"
-	"reflect"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -45,7 +44,7 @@ func TestAnySequenceKeepsThePromises(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		w := &world{
 			labels: map[string]labels.Set{}, asks: map[ipam.Key]ipam.Request{}, status: map[ipam.Key][]netip.Addr{},
-			got: map[ipam.Key]ipam.Decision{}, allocator: ipam.New(), reworded: map[ipam.Key]time.Time{},
+			got: map[ipam.Key]ipam.Decision{}, allocator: ipam.New(),
 		}
 		w.now = start
 		serial := 0
@@ -127,11 +126,7 @@ func TestAnySequenceKeepsThePromises(t *testing.T) {
 				w.labels[n] = labels.Set{"tier": rapid.SampledFrom([]string{"gold", "lead"}).Draw(t, "tier")}
 				w.allocator.Relabel(n, w.labels[n])
 			}),
-			"restart": act(func(*rapid.T) {
-				if !slices.ContainsFunc(w.keys(), w.disputes) { // of which a new leader does not know
-					w.restart()
-				}
-			}),
+			"restart": act(func(*rapid.T) { w.restart() }),
 		})
 	})
 	t.Logf("%d steps", steps.Load())
@@ -240,13 +235,12 @@ func (w *world) keys() []ipam.Key {
 
 // remember notes who holds what.
 func (w *world) remember() {
-	w.leaving, w.disputed = map[ipam.Key][]netip.Addr{}, map[ipam.Key]bool{}
+	w.leaving = map[ipam.Key][]netip.Addr{}
 	w.before, w.origin = map[ipam.Key][]netip.Addr{}, map[netip.Addr]name.PoolName{}
 	w.changed, w.unmet, w.restarted = map[ipam.Key]bool{}, map[ipam.Key]bool{}, false
 	for k := range w.asks {
 		w.before[k], w.leaving[k] = w.allocator.Held(k), w.allocator.Leaving(k)
 		w.unmet[k] = w.got[k].Reason != ""
-		w.disputed[k] = w.disputes(k)
 		for _, addr := range w.before[k] {
 			w.origin[addr] = w.allocator.Pool(addr)
 		}
@@ -262,9 +256,6 @@ func (w *world) ask(t *rapid.T, r ipam.Request, serial int) {
 		}
 	} else {
 		r.UID, r.Created = fmt.Sprint(serial), w.now
-	}
-	if !reflect.DeepEqual(w.asks[r.Key].Sharing, r.Sharing) {
-		w.reworded[r.Key] = w.now
 	}
 	w.asks[r.Key], w.changed[r.Key] = r, true
 	before := slices.Concat(w.allocator.Held(r.Key), w.status[r.Key])
@@ -403,7 +394,7 @@ func (w *world) verifyAlone(t *rapid.T, k ipam.Key, addr netip.Addr) {
 	for _, o := range w.holders(addr) {
 		both := slices.Contains(w.allocator.Held(o), addr)
 		fresh := !slices.Contains(w.before[k], addr)
-		if o != k && (both || fresh) && !w.mayShare(k, o) && (fresh || !w.negotiable(k, o)) {
+		if o != k && (both || fresh) && !w.mayShare(k, o) {
 			t.Fatalf("%s has %s, and so has %s; they may not share it: %+v, %+v", k, addr, o, w.asks[k], w.asks[o])
 		}
 	}
@@ -439,7 +430,7 @@ func (w *world) verifyKept(t *rapid.T, k ipam.Key, held []netip.Addr) {
 		rebound := w.asks[k].Claim != "" && len(claim) > 0 && !slices.Contains(claim, addr)
 		met := w.unmet[k] && w.got[k].Reason == "" // it gave up what it did not ask for any more
 		written := slices.Contains(w.status[k], addr) || len(w.status[k]) == 0
-		if !slices.Contains(held, addr) && written && !w.changed[k] && !reclaimed && !rebound && !met && !w.disputed[k] {
+		if !slices.Contains(held, addr) && written && !w.changed[k] && !reclaimed && !rebound && !met {
 			t.Fatalf("%s lost %s of pool %s without being asked to: it holds %v", k, addr, w.origin[addr], held)
 		}
 	}

@@ -30,10 +30,10 @@ func (n news) none() bool { return !n.pools && len(n.freed)+len(n.claims)+len(n.
 // Retry could help, and takes back what pools with Reassign no longer hand out. It
 // returns those for whom something changed.
 func (a *Allocator) Retry(now time.Time) []Key {
-	a.tick(now)
+	a.thaw(now)
 	var changed []Key
 	listed := map[Key]bool{}
-	for late := true; late || !a.news.none(); late = false {
+	for !a.news.none() {
 		due := a.due(a.news)
 		a.news = news{}
 		for _, m := range due {
@@ -62,9 +62,6 @@ func (a *Allocator) wait(m *member, waits bool) {
 func (a *Allocator) due(n news) []*member {
 	due := map[Key]*member{}
 	for k, m := range a.waiting {
-		if n.none() {
-			break
-		}
 		if n.pools || slices.Contains(n.namespaces, m.Namespace) || slices.ContainsFunc(n.freed, func(f freed) bool { return a.helps(f, m) }) {
 			due[k] = m
 		}
@@ -76,7 +73,6 @@ func (a *Allocator) due(n news) []*member {
 		a.displaced(due)
 		a.unsettled(due)
 	}
-	a.overdue(due)
 	maps.DeleteFunc(due, func(_ Key, m *member) bool { return !m.asked })
 	return inAge(maps.Values(due))
 }
