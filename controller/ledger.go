@@ -225,7 +225,6 @@ func (l *ledger) allocate(r ipam.Request, status []netip.Addr) (d ipam.Decision)
 		if before, known := l.allocator.Known(r.Key); !known || before.UID != r.UID || before.Foreign {
 			l.allocator.Hold(r.Holder, status, time.Now())
 		}
-		l.allocator.Observe(r.Key, status)
 		held := l.allocator.Held(r.Key)
 		d = l.allocator.Allocate(r, time.Now())
 		if !slices.Equal(held, d.Addresses) {
@@ -269,9 +268,8 @@ func (l *ledger) rebind(h ipam.Holder, change func()) {
 // settle says that a holder's status holds what was decided, and nothing else.
 func (l *ledger) settle(ctx context.Context, key ipam.Key, d ipam.Decision) error {
 	return l.do(ctx, func() {
-		leaving := len(l.allocator.Leaving(key)) > 0
-		l.allocator.Settle(key, d.Addresses, time.Now())
-		if leaving {
+		if len(l.allocator.Leaving(key)) > 0 {
+			l.allocator.Settle(key, d.Addresses, time.Now())
 			l.used()
 		}
 	})

@@ -73,8 +73,7 @@ func refuse(reason v1alpha1.Reason, format string, args ...any) refusal {
 //  1. A holder keeps its addresses, unless its own request now disagrees with them: it
 //     names another address, pool, claim or other families, or it shares on terms that
 //     the others at that address do not accept; or unless a pool with Reassign no longer
-//     hands an address out. Its addresses are those that its status holds; a decision that
-//     was never written binds only where the status says nothing.
+//     hands an address out.
 //  2. A request that contradicts itself gets nothing.
 //  3. A Service that names a claim gets the claim's addresses.
 //  4. An address that an older holder has and does not share is not its own.
@@ -116,13 +115,10 @@ func (a *Allocator) ask(m *member, r *Request) {
 
 // decide applies the rules to a member; old is what it was when it got its addresses.
 func (a *Allocator) decide(m *member, old *Holder) Decision {
-	stays, decided := a.stays(m, old, m.status), a.stays(m, old, m.addresses)
-	got, no := a.rules(m, stays, decided)
-	switch {
-	case no.says() && len(stays) > 0:
+	stays := a.stays(m, old)
+	got, no := a.rules(m, stays)
+	if no.says() {
 		got = stays
-	case no.says():
-		got = decided
 	}
 	before := m.addresses
 	a.give(m, got, a.source)
@@ -138,46 +134,39 @@ func (a *Allocator) decide(m *member, old *Holder) Decision {
 	return d
 }
 
-// stays returns those of a member's addresses that are not lost: what it may no longer share
-// and what a pool takes back (rule 1).
-func (a *Allocator) stays(m *member, old *Holder, addresses []netip.Addr) []netip.Addr {
+// stays returns what a member holds, less what it may no longer share and what a pool
+// takes back (rule 1).
+func (a *Allocator) stays(m *member, old *Holder) []netip.Addr {
 	lost := func(addr netip.Addr) bool {
 		if a.reclaimed(addr) {
 			return true
 		}
-		holds := slices.Contains(m.addresses, addr)
 		return slices.ContainsFunc(a.held[addr].holders, func(o *member) bool {
-			return o != m && !(holds && old.conflict(&o.Holder, addr).says()) && m.conflict(&o.Holder, addr).says()
+			return o != m && !old.conflict(&o.Holder, addr).says() && m.conflict(&o.Holder, addr).says()
 		})
 	}
-	if !slices.ContainsFunc(addresses, lost) {
-		return addresses
+	if !slices.ContainsFunc(m.addresses, lost) {
+		return m.addresses
 	}
-	return slices.DeleteFunc(slices.Clone(addresses), lost)
+	return slices.DeleteFunc(slices.Clone(m.addresses), lost)
 }
 
-// reclaimed says whether the pool of a held address takes it back. One that became a node's,
-// or one of the cluster's networks, stays: whoever may write a Node moves nobody.
+// reclaimed says whether the pool of a held address takes it back.
 func (a *Allocator) reclaimed(addr netip.Addr) bool {
 	h := a.held[addr]
-	if h.pool == nil || !h.pool.Reassign {
-		return false
-	}
-	reserved := inAny(h.pool.Reserved, addr) && !inAny(h.pool.Excluded, addr)
-	return h.pool.Deleting || h.pool != h.spec && !reserved
+	return h.pool != nil && h.pool.Reassign && (h.pool != h.spec || h.pool.Deleting)
 }
 
-// rules returns what a member gets (rules 2 to 7), given what stays of what its status holds,
-// and of what was decided.
-func (a *Allocator) rules(m *member, stays, decided []netip.Addr) ([]netip.Addr, refusal) {
-	r, no := a.claimed(&m.Request, len(stays)+len(decided) > 0)
+// rules returns what a member gets (rules 2 to 7).
+func (a *Allocator) rules(m *member, stays []netip.Addr) ([]netip.Addr, refusal) {
+	r, no := a.claimed(&m.Request, len(stays) > 0)
 	if no.says() {
 		return nil, no
 	}
 	if no := contradiction(r); no.says() {
 		return nil, no
 	}
-	kept := prefer(r, a.keep(r, stays), a.keep(r, decided))
+	kept := a.keep(r, stays)
 	for _, addr := range kept {
 		if older := a.olderThan(m, addr); older.says() {
 			return nil, older
@@ -192,20 +181,6 @@ func (a *Allocator) rules(m *member, stays, decided []netip.Addr) ([]netip.Addr,
 		return kept, refusal{} // no pool edit takes away what is held
 	}
 	return got, no
-}
-
-// prefer chooses between what a status holds and what was decided since, of which the request
-// agrees with both: the decision binds where it adds to the status, or has what is asked for
-// by name and the status has not.
-func prefer(r *Request, status, decided []netip.Addr) []netip.Addr {
-	lacks := func(list []netip.Addr) func(netip.Addr) bool {
-		return func(addr netip.Addr) bool { return !slices.Contains(list, addr) }
-	}
-	named := slices.ContainsFunc(r.Addresses, lacks(status)) && !slices.ContainsFunc(r.Addresses, lacks(decided))
-	if named || !slices.ContainsFunc(status, lacks(decided)) {
-		return decided
-	}
-	return status
 }
 
 // contradiction refuses requests that contradict themselves (rule 2).
@@ -244,13 +219,17 @@ func (a *Allocator) olderThan(m *member, addr netip.Addr) refusal {
 func (a *Allocator) keep(r *Request, stays []netip.Addr) []netip.Addr {
 	var kept []netip.Addr
 	for _, f := range r.Families {
-		want, named := r.wanted(f)
-		i := slices.IndexFunc(stays, func(addr netip.Addr) bool {
-			return FamilyOf(addr) == f && (!named || want == addr) && a.agrees(r.Pool, addr)
-		})
-		if i >= 0 {
-			kept = append(kept, stays[i])
+		i := slices.IndexFunc(stays, func(addr netip.Addr) bool { return FamilyOf(addr) == f })
+		if i < 0 {
+			continue
 		}
+		if want, named := r.wanted(f); named && want != stays[i] {
+			continue
+		}
+		if !a.agrees(r.Pool, stays[i]) {
+			continue
+		}
+		kept = append(kept, stays[i])
 	}
 	return kept
 }

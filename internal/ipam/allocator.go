@@ -63,7 +63,6 @@ type member struct {
 	Request   // as last asked; of one that was only imported, its Holder alone
 	addresses []netip.Addr
 	leaving   []netip.Addr // given up, though its status may still hold them
-	status    []netip.Addr // of both, those that its status holds, as far as is known
 	decision  Decision
 	asked     bool // Request is one
 	waits     bool

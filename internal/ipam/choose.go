@@ -185,7 +185,7 @@ func (a *Allocator) quota(r *Request, p *pool, addresses []netip.Addr) refusal {
 		}
 	}
 	// What the requester gives up in turn makes room.
-	for _, addr := range slices.Concat(a.Held(r.Key), a.Leaving(r.Key)) {
+	for _, addr := range a.Held(r.Key) {
 		if h := a.held[addr]; h.pool == p && !slices.Contains(addresses, addr) && !h.uses(r.Namespace, addr, a.members[r.Key]) {
 			used--
 		}

@@ -8,10 +8,8 @@ import (
 	"github.com/ballast-lb/ballast/internal/name"
 )
 
-// has says whether a member holds an address, or gives it up, and counts toward quotas.
-func (m *member) has(addr netip.Addr) bool {
-	return !m.Foreign && (slices.Contains(m.addresses, addr) || slices.Contains(m.leaving, addr))
-}
+// has says whether a member holds an address and counts toward quotas.
+func (m *member) has(addr netip.Addr) bool { return !m.Foreign && slices.Contains(m.addresses, addr) }
 
 // limited says whether it matters how many addresses of the pool a namespace uses.
 func (h *held) limited() bool { return h.pool != nil && h.pool.used != nil }
@@ -28,21 +26,6 @@ func (a *Allocator) Hold(h Holder, addresses []netip.Addr, now time.Time) {
 	a.know(m, &Request{Holder: h})
 	a.give(m, slices.Clone(addresses), a.originOf)
 	a.vacate(m, now)
-	m.status = m.addresses
-}
-
-// Observe says what a holder's status holds, though nothing was written: a write may have
-// succeeded of which nobody knows. What it holds that was never decided is not its own.
-func (a *Allocator) Observe(k Key, status []netip.Addr) {
-	if m := a.members[k]; m != nil {
-		m.observe(status)
-	}
-}
-
-func (m *member) observe(status []netip.Addr) {
-	m.status = slices.DeleteFunc(slices.Clone(status), func(addr netip.Addr) bool {
-		return !slices.Contains(m.addresses, addr) && !slices.Contains(m.leaving, addr)
-	})
 }
 
 // Settle says that a holder's status now holds exactly these addresses. What it has given
@@ -57,7 +40,6 @@ func (a *Allocator) Settle(k Key, status []netip.Addr, now time.Time) {
 	m.leaving = slices.DeleteFunc(slices.Clone(m.leaving), written)
 	a.vacate(m, now)
 	m.leaving = still
-	m.observe(status)
 }
 
 // Release forgets a holder and frees all that it has.
@@ -186,12 +168,12 @@ func (a *Allocator) take(m *member, addr netip.Addr, origin func(netip.Addr) nam
 		a.held[addr] = h
 		a.place(addr, h)
 	}
+	if h.limited() && !m.Foreign && !h.uses(m.Namespace, addr, m) {
+		h.pool.used[m.Namespace]++
+	}
 	if i := slices.Index(m.leaving, addr); i >= 0 {
 		m.leaving = slices.Delete(slices.Clone(m.leaving), i, i+1)
 	} else {
-		if h.limited() && !m.Foreign && !h.uses(m.Namespace, addr, m) {
-			h.pool.used[m.Namespace]++
-		}
 		h.holders = append(h.holders, m)
 		h.sort()
 	}
@@ -201,9 +183,12 @@ func (a *Allocator) take(m *member, addr netip.Addr, origin func(netip.Addr) nam
 	}
 }
 
-// leave ends that a member holds an address, but not that its status does: it may have it
-// again, so it counts toward its quota until then.
+// leave ends that a member holds an address, but not that its status does.
 func (a *Allocator) leave(m *member, addr netip.Addr) {
+	if h := a.held[addr]; h.limited() && !m.Foreign && !h.uses(m.Namespace, addr, m) {
+		h.pool.used[m.Namespace]--
+		a.free(addr)
+	}
 	m.leaving = append(m.leaving, addr)
 	a.share(m, addr, -1)
 }
@@ -213,9 +198,6 @@ func (a *Allocator) vacate(m *member, now time.Time) {
 	for _, addr := range m.leaving {
 		a.free(addr)
 		h := a.held[addr]
-		if h.limited() && !m.Foreign && !h.uses(m.Namespace, addr, m) {
-			h.pool.used[m.Namespace]--
-		}
 		h.holders = slices.DeleteFunc(h.holders, func(o *member) bool { return o == m })
 		if len(h.holders) > 0 {
 			continue

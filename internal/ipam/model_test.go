@@ -23,7 +23,6 @@ type world struct {
 	status    map[ipam.Key][]netip.Addr    // what the API says that each holds
 	got       map[ipam.Key]ipam.Decision   // what each was told last
 	before    map[ipam.Key][]netip.Addr    // what each held before the last event
-	leaving   map[ipam.Key][]netip.Addr    // what each gave up and may have had still
 	origin    map[netip.Addr]name.PoolName // where that was from
 	changed   map[ipam.Key]bool            // who asked for something else with the last event
 	restarted bool                         // the last event was a new leader
@@ -175,15 +174,14 @@ func (w *world) fits(k ipam.Key, p ipam.Pool, addresses []netip.Addr) bool {
 	used := map[netip.Addr]bool{} // by others of the namespace
 	more := false
 	for o := range w.asks {
-		for _, addr := range slices.Concat(w.allocator.Held(o), w.allocator.Leaving(o)) {
+		for _, addr := range w.allocator.Held(o) {
 			if o != k && o.Namespace == k.Namespace && w.allocator.Pool(addr) == p.Name {
 				used[addr] = true
 			}
 		}
 	}
 	for _, addr := range addresses {
-		own := slices.Contains(w.allocator.Held(k), addr) || slices.Contains(w.allocator.Leaving(k), addr)
-		more = more || !used[addr] && !own
+		more = more || !used[addr] && !slices.Contains(w.allocator.Held(k), addr)
 		used[addr] = true
 	}
 	return !more || len(used) <= int(*p.MaxPerNamespace)

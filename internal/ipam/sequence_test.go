@@ -96,31 +96,6 @@ func TestAnySequenceKeepsThePromises(t *testing.T) {
 				}
 			}),
 			"edit pools": act(func(t *rapid.T) { w.edit(drawPools(t)) }),
-			"edit pools and undo it": act(func(t *rapid.T) {
-				before := slices.Clone(w.pools)
-				w.edit(drawPools(t))
-				w.retry()
-				w.remember()
-				w.edit(before)
-				for k := range w.asks {
-					w.changed[k] = true // and yet has what its status holds, if it agrees with that
-				}
-			}),
-			"ask for something else and undo it": act(func(t *rapid.T) {
-				r := drawRequest(t, ipam.KindService)
-				if before, exists := w.asks[r.Key]; exists {
-					r.Claim, r.Sharing = before.Claim, before.Sharing // others may have joined it meanwhile
-					w.ask(t, r, 0)
-					w.retry()
-					w.ask(t, before, 0)
-				}
-			}),
-			"lose an answer": act(func(t *rapid.T) { // written, and the controller does not know
-				if keys := w.keys(); len(keys) > 0 {
-					k := rapid.SampledFrom(keys).Draw(t, "who")
-					w.status[k] = w.allocator.Held(k)
-				}
-			}),
 			"relabel": act(func(t *rapid.T) {
 				n := rapid.SampledFrom(namespaces).Draw(t, "namespace")
 				w.labels[n] = labels.Set{"tier": rapid.SampledFrom([]string{"gold", "lead"}).Draw(t, "tier")}
@@ -235,11 +210,10 @@ func (w *world) keys() []ipam.Key {
 
 // remember notes who holds what.
 func (w *world) remember() {
-	w.leaving = map[ipam.Key][]netip.Addr{}
 	w.before, w.origin = map[ipam.Key][]netip.Addr{}, map[netip.Addr]name.PoolName{}
 	w.changed, w.unmet, w.restarted = map[ipam.Key]bool{}, map[ipam.Key]bool{}, false
 	for k := range w.asks {
-		w.before[k], w.leaving[k] = w.allocator.Held(k), w.allocator.Leaving(k)
+		w.before[k] = w.allocator.Held(k)
 		w.unmet[k] = w.got[k].Reason != ""
 		for _, addr := range w.before[k] {
 			w.origin[addr] = w.allocator.Pool(addr)
@@ -258,8 +232,7 @@ func (w *world) ask(t *rapid.T, r ipam.Request, serial int) {
 		r.UID, r.Created = fmt.Sprint(serial), w.now
 	}
 	w.asks[r.Key], w.changed[r.Key] = r, true
-	before := slices.Concat(w.allocator.Held(r.Key), w.status[r.Key])
-	w.allocator.Observe(r.Key, w.status[r.Key])
+	before := w.allocator.Held(r.Key)
 	d := w.allocator.Allocate(r, w.now)
 	if d.Reason != "" && slices.ContainsFunc(d.Addresses, func(a netip.Addr) bool { return !slices.Contains(before, a) }) {
 		t.Fatalf("%s was refused and got something else: %+v; it held %v", r.Key, d, before)
@@ -368,7 +341,6 @@ func (w *world) verify(t *rapid.T) {
 			w.verifyAllowed(t, k, addr)
 		}
 		w.verifyKept(t, k, held)
-		w.verifyWritten(t, k, held)
 		if d.Reason == "" {
 			w.verifyContent(t, k, held)
 		}
@@ -414,7 +386,7 @@ func (w *world) verifyAllowed(t *rapid.T, k ipam.Key, addr netip.Addr) {
 				used[other] = true
 			}
 		}
-		fresh = fresh && (o.Namespace != k.Namespace || !slices.Contains(w.before[o], addr) && !slices.Contains(w.leaving[o], addr))
+		fresh = fresh && (o.Namespace != k.Namespace || !slices.Contains(w.before[o], addr))
 	}
 	if fresh && !w.restarted && p.MaxPerNamespace != nil && len(used) > int(*p.MaxPerNamespace) {
 		t.Fatalf("%s got %s of pool %s, and its namespace has %d of at most %d", k, addr, p.Name, len(used), *p.MaxPerNamespace)
@@ -429,34 +401,8 @@ func (w *world) verifyKept(t *rapid.T, k ipam.Key, held []netip.Addr) {
 		reclaimed := exists && p.Reassign && (p.Deleting || !spans(p, addr))
 		rebound := w.asks[k].Claim != "" && len(claim) > 0 && !slices.Contains(claim, addr)
 		met := w.unmet[k] && w.got[k].Reason == "" // it gave up what it did not ask for any more
-		written := slices.Contains(w.status[k], addr) || len(w.status[k]) == 0
-		if !slices.Contains(held, addr) && written && !w.changed[k] && !reclaimed && !rebound && !met {
+		if !slices.Contains(held, addr) && !w.changed[k] && !reclaimed && !rebound && !met {
 			t.Fatalf("%s lost %s of pool %s without being asked to: it holds %v", k, addr, w.origin[addr], held)
-		}
-	}
-}
-
-// verifyWritten checks that whoever asks for what its status holds has that: what was decided
-// in between and never written does not bind.
-func (w *world) verifyWritten(t *rapid.T, k ipam.Key, held []netip.Addr) {
-	r := w.asks[k]
-	if !w.changed[k] || w.restarted || r.Claim != "" || r.Invalid != "" || len(w.status[k]) != len(r.Families) {
-		return
-	}
-	for _, addr := range w.status[k] {
-		p, exists := w.pool(w.allocator.Pool(addr))
-		reclaimed := exists && p.Reassign && (p.Deleting || !spans(p, addr))
-		agrees := r.Pool == "" || p.Name == r.Pool
-		for _, named := range r.Addresses {
-			agrees = agrees && (ipam.FamilyOf(named) != ipam.FamilyOf(addr) || named == addr)
-		}
-		if reclaimed || !agrees || !slices.Contains(r.Families, ipam.FamilyOf(addr)) || !w.free(k, addr) {
-			return
-		}
-	}
-	for _, addr := range w.status[k] {
-		if !slices.Contains(held, addr) {
-			t.Fatalf("%s asks for %+v, its status holds %v, which agrees, and it was given %v", k, r, w.status[k], held)
 		}
 	}
 }

@@ -71,7 +71,6 @@ func (a *Allocator) due(n news) []*member {
 	}
 	if n.pools {
 		a.displaced(due)
-		a.unsettled(due)
 	}
 	maps.DeleteFunc(due, func(_ Key, m *member) bool { return !m.asked })
 	return inAge(maps.Values(due))
@@ -90,16 +89,6 @@ func (a *Allocator) displaced(due map[Key]*member) {
 			for _, m := range h.holders {
 				due[m.Key] = m
 			}
-		}
-	}
-}
-
-// unsettled adds those whose status still holds what they give up: what made them do that may
-// be undone.
-func (a *Allocator) unsettled(due map[Key]*member) {
-	for k, m := range a.members {
-		if len(m.leaving) > 0 {
-			due[k] = m
 		}
 	}
 }
