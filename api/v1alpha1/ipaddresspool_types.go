@@ -149,7 +149,7 @@ type IPAddressPoolStatus struct {
 	IPv6 *AddressCounts `json:"ipv6,omitempty"`
 
 	// HeldOnlyHere is how many addresses are held that this pool covers and no other, as a decimal string. While it is
-	// neither absent nor "0", an admission policy refuses the deletion of the pool. It is written at once when it becomes "0".
+	// neither absent nor "0", an admission policy refuses the deletion of the pool. It is written at once when it becomes "0". This version does not write it yet.
 	// +optional
 	// +kubebuilder:validation:MaxLength=40
 	// +kubebuilder:validation:Pattern=`^[0-9]+$`
