@@ -76,7 +76,16 @@ type listener struct {
 }
 
 func listen(t *testing.T, gateway string, nodes ...announce.Node) *listener {
-	l := &listener{wire: &wire{silent: map[netip.Addr]bool{}}}
+	t.Helper()
+	return listenOn(t, newWire(), gateway, nodes...)
+}
+
+func newWire() *wire { return &wire{silent: map[netip.Addr]bool{}} }
+
+// listenOn begins on a wire as it is.
+func listenOn(t *testing.T, w *wire, gateway string, nodes ...announce.Node) *listener {
+	t.Helper()
+	l := &listener{wire: w}
 	self := said("a", face("eth1", 1, "10.0.0.1/24"))
 	self.Addresses = []netip.Addr{netip.MustParseAddr("172.16.0.1")}
 	l.know(append([]announce.Node{self}, nodes...)...)
@@ -136,10 +145,11 @@ func TestAnInterfaceIsWatched(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				l := listen(t, tt.gateway, tt.nodes...)
+				w := newWire()
 				if tt.before != nil {
-					l.wire.set(func() { tt.before(l.wire) })
+					tt.before(w)
 				}
+				l := listenOn(t, w, tt.gateway, tt.nodes...)
 				time.Sleep(10 * time.Second)
 				l.wire.set(func() { tt.happens(l) })
 				time.Sleep(5 * time.Second)
