@@ -233,16 +233,18 @@ func TestLeasePassesOn(t *testing.T) {
 	w.check(t)
 }
 
-// TestWhoMayEditANamespaceMayClaimAddressesThere is about Kubernetes' own roles, into
-// which Ballast's are aggregated.
-func TestWhoMayEditANamespaceMayClaimAddressesThere(t *testing.T) {
+// TestWhoMayClaimAddressesInANamespace is about Kubernetes' own roles, into which only what reads is
+// aggregated, and the one for tenants.
+func TestWhoMayClaimAddressesInANamespace(t *testing.T) {
 	c := duo.cluster(t)
 	const binding = `{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: tenant-%[1]s, namespace: default},
  roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: %[1]s}, subjects: [{kind: User, name: tenant-%[1]s}]}`
 	for role, may := range map[string]map[string]bool{
 		"view":  {"get addressclaims": true, "create addressclaims": false},
-		"edit":  {"get addressclaims": true, "create addressclaims": true, "delete addressclaims": true},
-		"admin": {"create addressclaims": true, "deletecollection addressclaims": true},
+		"edit":  {"get addressclaims": true, "create addressclaims": false, "delete addressclaims": false},
+		"admin": {"get addressclaims": true, "create addressclaims": false},
+
+		"ballast-claims": {"get addressclaims": true, "create addressclaims": true, "delete addressclaims": true},
 	} {
 		manifest := fmt.Sprintf(binding, role)
 		c.must(c.lab.Apply(t.Context(), manifest))
