@@ -40,10 +40,7 @@ func rebootNode(r *rig) {
 func death(r *rig, name string, end, begin func(context.Context, *lab.Node) error) {
 	ctx := r.Context()
 	addresses := r.serve(name, 8)
-	victim, its, other := split(r.awaitOwners(nil, addresses...), addresses)
-	if !other.IsValid() {
-		r.Fatalf("all of %v are at %s: this test needs two owners", addresses, victim)
-	}
+	victim, its, other := r.twoOwners(addresses...)
 	n := r.node(victim)
 	unaffected := r.watch(other)
 	r.must(end(ctx, n))

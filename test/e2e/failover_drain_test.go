@@ -5,8 +5,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -158,7 +156,6 @@ func preference(r *rig) {
 
 // rebalance moves addresses away from a node that has all of them.
 func rebalance(r *rig) {
-	ctx := r.Context()
 	addresses := r.serve("rebalance", 9)
 	r.gather("n3", addresses...)
 	r.settle()
@@ -167,13 +164,8 @@ func rebalance(r *rig) {
 			r.Errorf("%s moved from n3 to %s by itself", a, owner)
 		}
 	}
-	program := filepath.Join(r.lab.BinDir(), "kubectl-ballast")
-	if _, err := os.Stat(program); err != nil {
-		r.Fatalf("%v: make build makes it", err)
-	}
 	c := r.watch(addresses...)
-	out, err := r.lab.Exec(ctx, "cp", program, "rebalance", "--yes")
-	r.must(err)
+	out := r.rebalance()
 	r.eventually("no node has more than half", func(ctx context.Context) error {
 		owners, err := r.ownersNow(ctx, addresses...)
 		if err != nil {

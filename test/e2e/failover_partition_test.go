@@ -146,10 +146,7 @@ func receivingLost(r *rig) { oneWay(r, "receiving", lab.LoseReceived) }
 func oneWay(r *rig, name string, loss lab.Loss) {
 	ctx := r.Context()
 	addresses := r.serve("one-way-"+name, 6)
-	victim, its, other := split(r.awaitOwners(nil, addresses...), addresses)
-	if !other.IsValid() {
-		r.Fatalf("all of %v are at %s: this test needs two owners", addresses, victim)
-	}
+	victim, its, other := r.twoOwners(addresses...)
 	n := r.node(victim)
 	unaffected := r.watch(other)
 	r.must(n.Lose(ctx, loss, "eth0"))
@@ -182,10 +179,7 @@ func gossipBlocked(r *rig) {
 func withoutAPI(r *rig) {
 	ctx := r.Context()
 	addresses := r.serve("without-api", 6)
-	victim, its, other := split(r.awaitOwners(nil, addresses...), addresses)
-	if !other.IsValid() {
-		r.Fatalf("all of %v are at %s: this test needs two owners", addresses, victim)
-	}
+	victim, its, other := r.twoOwners(addresses...)
 	n := r.node(victim)
 	unaffected := r.watch(other)
 	r.stopAPI()

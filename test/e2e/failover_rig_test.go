@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"maps"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -219,6 +221,40 @@ func split(owners map[netip.Addr]string, addresses []netip.Addr) (owner string, 
 		}
 	}
 	return owner, its, other
+}
+
+// twoOwners are an owner, those of some addresses that it owns, and one that another node owns. If one node
+// has them all, as the others heard of their Services late, they are rebalanced.
+func (r *rig) twoOwners(addresses ...netip.Addr) (owner string, its []netip.Addr, other netip.Addr) {
+	r.Helper()
+	owner, its, other = split(r.awaitOwners(nil, addresses...), addresses)
+	if other.IsValid() {
+		return owner, its, other
+	}
+	said := r.rebalance()
+	r.eventually("two nodes own something", func(ctx context.Context) error {
+		owners, err := r.ownersNow(ctx, addresses...)
+		if err != nil {
+			return err
+		}
+		if _, _, other := split(owners, addresses); !other.IsValid() {
+			return fmt.Errorf("all of %v are at %s; rebalance said: %s", addresses, owner, said)
+		}
+		return nil
+	})
+	return split(r.awaitOwners(nil, addresses...), addresses)
+}
+
+// rebalance has all units rebalanced, and returns what the plugin said.
+func (r *rig) rebalance() string {
+	r.Helper()
+	program := filepath.Join(r.lab.BinDir(), "kubectl-ballast")
+	if _, err := os.Stat(program); err != nil {
+		r.Fatalf("%v: make build makes it", err)
+	}
+	out, err := r.lab.Exec(r.Context(), "cp", program, "rebalance", "--yes")
+	r.must(err)
+	return out
 }
 
 // announcers are the nodes that may own an address, without those given.

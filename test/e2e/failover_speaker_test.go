@@ -132,10 +132,7 @@ func throttledSpeakers(r *rig) {
 func standingSpeaker(r *rig) {
 	r.gracePeriod(shortGrace)
 	addresses := r.serve("standing", 6)
-	owner, its, other := split(r.awaitOwners(nil, addresses...), addresses)
-	if !other.IsValid() {
-		r.Fatalf("all of %v are at %s: this test needs two owners", addresses, owner)
-	}
+	owner, its, other := r.twoOwners(addresses...)
 	speaker := r.process("speaker-" + owner)
 	r.Cleanup(func() { _ = speaker.Resume() })
 	unaffected := r.watch(other)
