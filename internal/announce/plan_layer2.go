@@ -235,6 +235,9 @@ func (v *View) own(u *Unit, now time.Time) ownership {
 
 // contestedUnit says whether a node that is not heard answers for what the own node does.
 func (v *View) contestedUnit(u *Unit) bool {
+	if len(v.Conflicts) == 0 {
+		return false
+	}
 	for i := range u.Services {
 		for _, a := range u.Services[i].Addresses {
 			c, contested := v.Conflicts[a]
